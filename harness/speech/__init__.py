@@ -1,0 +1,1 @@
+"""Speech: audio, features, units and their alignment with text."""

@@ -1,0 +1,1 @@
+"""Training: mixtures of speech and text, packing and the loop."""

@@ -1,0 +1,1 @@
+"""Models: one file is one adapter, one YAML file is one card."""

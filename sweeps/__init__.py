@@ -1,0 +1,1 @@
+"""Sweeps: one YAML file is one search space."""

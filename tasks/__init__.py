@@ -1,0 +1,1 @@
+"""Tasks: one file is one task, registered under its file name."""
