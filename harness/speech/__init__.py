@@ -1,1 +1,1 @@
-"""Speech: audio, features, units and their alignment with text."""
+"""Speech in, units out: audio, features, k-means, unit subwords and the tokenizer that joins them."""

@@ -1,0 +1,100 @@
+"""Codebooks: training, assignment, storage."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from harness.errors import CheckpointError, InputError
+
+_CHUNK_FRAMES = 16_384
+
+
+def train_kmeans(
+    features: Tensor | NDArray[np.float32],
+    n_clusters: int,
+    seed: int,
+    *,
+    n_init: int = 5,
+    batch_frames: int = 10_000,
+    max_iter: int = 100,
+) -> Tensor:
+    """Centroids `(n_clusters, dim)`, float32, of frames `(n, dim)` by mini-batch k-means (Sculley 2010).
+
+    Batch size, iterations, patience (100) and no reassignment are those of fairseq's HuBERT recipe; it uses 20
+    initializations. Bit-identical for the same input and seed.
+
+    Raises:
+        InputError: if there are fewer frames than clusters or a value is not finite.
+    """
+    array = np.ascontiguousarray(torch.as_tensor(features).cpu().numpy(), dtype=np.float32)
+    if array.ndim != 2 or not 1 <= n_clusters <= len(array):
+        raise InputError(
+            f"k-means needs (frames, dim) with at least one frame per cluster: {array.shape}, {n_clusters}."
+        )
+    if not np.isfinite(array).all():
+        raise InputError("k-means got NaN or infinite features.")
+    model = MiniBatchKMeans(
+        n_clusters=n_clusters,
+        init="k-means++",
+        n_init=n_init,
+        batch_size=batch_frames,
+        max_iter=max_iter,
+        tol=0.0,
+        max_no_improvement=100,
+        reassignment_ratio=0.0,
+        random_state=seed,
+    )
+    # Sums over threads depend on how many there are; one thread gives the same codebook on every machine.
+    with threadpool_limits(limits=1):
+        model.fit(array)
+    return torch.from_numpy(np.ascontiguousarray(model.cluster_centers_, dtype=np.float32))
+
+
+def assign(features: Tensor, centroids: Tensor) -> Tensor:
+    """The nearest centroid of each frame: `(n, dim)` and `(k, dim)` to `(n,)` of int64; the lower index wins ties."""
+    if features.shape[-1] != centroids.shape[-1]:
+        raise InputError(f"Features have {features.shape[-1]} dimensions, centroids {centroids.shape[-1]}.")
+    centroids = centroids.to(features.device, features.dtype)
+    # |x - c|^2 without |x|^2, which is the same for every c.
+    bias = centroids.square().sum(dim=1)
+    return torch.cat(
+        [
+            torch.addmm(bias, chunk, centroids.T, alpha=-2.0).argmin(dim=1)
+            for chunk in torch.split(features, _CHUNK_FRAMES)
+        ]
+    )
+
+
+def centroids_digest(centroids: Tensor) -> str:
+    """SHA-256 of the centroids' shape and float32 bytes, in hexadecimal."""
+    array = centroids.detach().cpu().contiguous().numpy().astype("<f4")
+    return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+def save_centroids(centroids: Tensor, path: Path) -> None:
+    """Writes the centroids as safetensors."""
+    safetensors.torch.save_file({"centroids": centroids.contiguous()}, path)
+
+
+def load_centroids(path: Path) -> Tensor:
+    """Centroids `(n_clusters, dim)` written by `save_centroids`.
+
+    Raises:
+        CheckpointError: if the file is absent or is not such a file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There are no centroids at {path}.")
+    try:
+        return safetensors.torch.load_file(path)["centroids"]
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise CheckpointError(f"{path} does not hold centroids: {error}") from None
