@@ -1,0 +1,60 @@
+# One virtual environment, .venv; every target installs it first. `make help` lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+HARNESS := $(BIN)/harness
+STAMP := $(VENV)/.stamp
+ABLATIONS := sutlm-tiny-nosp sutlm-tiny-nomix sutlm-tiny-cst sutlm-tiny-ast
+
+# The first interpreter that runs, is new enough, and can make virtual environments. Override: make PYTHON=/path/to/python
+CANDIDATES := python3.11 python3.12 python3.13 python3
+PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all format ablations $(ABLATIONS) sutlm-tiny clean distclean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP)  ## make .venv and install the harness there
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python found: sutlm-harness needs Python 3.11 or newer with the venv module" \
+		"(looked for $(CANDIDATES)). Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (several GB the first time, mostly PyTorch) ..."
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## evaluate the shipped model on cross-modal retrieval
+	$(HARNESS) run --model sutlm-tiny --tasks cra
+
+test: $(STAMP)  ## lint, types and the default tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+test-all: $(STAMP)  ## the slow tests too (not gpu, not browser)
+	$(BIN)/pytest -m "not gpu and not browser"
+
+format: $(STAMP)  ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+sutlm-tiny: $(STAMP)  ## train the shipped model again
+	$(HARNESS) train --model sutlm-tiny
+
+ablations: $(ABLATIONS)  ## train the models that the shipped one is compared with
+
+$(ABLATIONS): $(STAMP)
+	$(HARNESS) train --model $@
+
+clean:  ## remove build output and tool caches; keeps .venv and results/
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+distclean: clean  ## remove .venv and the test state too
+	rm -rf $(VENV) .pytest-home
