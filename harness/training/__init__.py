@@ -1,1 +1,1 @@
-"""Training: mixtures of speech and text, packing and the loop."""
+"""Training of joint speech-unit + text decoders: formats, mixtures, packing, loop."""

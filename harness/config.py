@@ -1,0 +1,133 @@
+"""Frozen configuration records: YAML at the edges, strict in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from platformdirs import user_cache_path
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from harness.errors import ConfigError
+
+T = TypeVar("T")
+
+#: Pass to `pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: unknown keys are errors.
+STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+def home() -> Path:
+    """The folder for generated and prepared state: `$HARNESS_HOME`, else the user's cache folder."""
+    return Path(os.environ["HARNESS_HOME"]) if os.environ.get("HARNESS_HOME") else user_cache_path("sutlm-harness")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping.
+
+    Raises:
+        ConfigError: if the file is absent, is not YAML, or is not a mapping.
+    """
+    try:
+        data = yaml.load(path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {path}; check the path.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values; found {type(data).__name__}.")
+    return data
+
+
+@functools.cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
+def build(kind: type[T], data: Mapping[str, Any], *, where: str) -> T:
+    """`data` as a record of type `kind`.
+
+    Raises:
+        ConfigError: naming `where`, the key, what was found, and for an unknown key the nearest known one.
+    """
+    try:
+        return _adapter(kind).validate_python(dict(data))
+    except ValidationError as error:
+        known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        raise ConfigError("\n".join(_explain(e, where, known) for e in error.errors())) from None
+
+
+def _explain(error: Any, where: str, known: Sequence[str]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(sorted(known))}."
+        return f"{where}: unknown key '{key}'.{hint}"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"{where}: '{key}' is missing."
+    return f"{where}: '{key}': {error['msg']} (found {error.get('input')!r})."
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=x"]` as nested mappings; values are read as YAML.
+
+    Raises:
+        ConfigError: if a pair has no `=`, an empty key, a value that is not YAML, or contradicts an earlier pair.
+    """
+    tree: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not all(key.split(".")):
+            raise ConfigError(f"--set {pair}: write it as key.subkey=value.")
+        *path, last = key.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {pair}: '{part}' was already set to a plain value.")
+        try:
+            node[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {pair}: the value is not valid YAML ({error}).") from None
+    return tree
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the leaves of `over` put in its place, deep."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def plain(value: Any) -> Any:
+    """Records, paths and tuples as JSON-ready dictionaries, strings and lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(v) for v in value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of `value`, in hexadecimal."""
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

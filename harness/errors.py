@@ -1,0 +1,61 @@
+"""The errors a user can meet; each says what was asked, what was found, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """A failure of a run; the command line prints the message alone and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class InputError(HarnessError):
+    """Bad usage or bad input: the caller can mend it; exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A YAML file, card or `--set` that does not fit its schema."""
+
+
+class UnknownNameError(InputError):
+    """A name that no registry holds; the message carries the nearest name and the list."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        listing = ", ".join(names) if names else "none"
+        super().__init__(f"There is no {kind} called '{name}'.{hint} Known: {listing}.")
+
+
+class PluginError(InputError):
+    """A plug-in that cannot be imported or that claims a name already taken."""
+
+
+class ManifestError(InputError):
+    """A corpus manifest that breaks the format; the message names file and line."""
+
+
+class CorpusError(InputError):
+    """A corpus or split that is not there or not laid out as its distribution is."""
+
+
+class AudioError(InputError):
+    """An audio file that cannot be used; the message names the file."""
+
+
+class UnitSystemError(InputError):
+    """Units of one extractor and codebook given to a model of another."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint that is absent, altered or in a refused format."""
+
+
+class TaskError(HarnessError):
+    """A task that could not score enough of its items."""

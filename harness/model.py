@@ -1,0 +1,199 @@
+"""Model cards, the Model protocol, and the registries of both."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic.dataclasses import dataclass
+
+from harness.config import STRICT, build, home, merge, read_yaml
+from harness.errors import CheckpointError, ConfigError, UnknownNameError
+from harness.registry import Registry
+from harness.segments import Modality, Prompt, Segment
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CARDS_PACKAGE = "harness.models"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelCard:
+    """What is known of a model. The sections `tokenizers`, `architecture`, `training` are read by its adapter.
+
+    Attributes:
+        name: the registered name.
+        adapter: which code loads it.
+        description: one line for tables.
+        checkpoint: a folder, relative to the card; unset means `$HARNESS_HOME/checkpoints/<name>`.
+        sha256: digest the weights must have; unset means any.
+        tokenizers: how its tokenizers are made.
+        architecture: its sizes.
+        training: how its weights are made.
+        with_corpus: changes to the card when `harness train --corpus NAME` is asked for.
+        options: whatever else the adapter reads.
+        corpus: default corpus of tasks.
+        source: where it comes from.
+        license: of the weights.
+    """
+
+    name: str
+    adapter: str
+    description: str = ""
+    checkpoint: str | None = None
+    sha256: str | None = None
+    tokenizers: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    with_corpus: dict[str, dict[str, Any]] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    corpus: str = "demo"
+    source: str = ""
+    license: str = ""
+    #: The folder that relative paths start from; set by the reader.
+    folder: Path = Path(".")
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The folder of the weights, whether it exists or not."""
+        return self.folder / self.checkpoint if self.checkpoint else home() / "checkpoints" / self.name
+
+    @property
+    def available(self) -> bool:
+        """Whether the weights are there."""
+        return (self.checkpoint_path / "model.safetensors").is_file() if self.needs_checkpoint else True
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """False for adapters without weights, which say `checkpoint: none`."""
+        return self.checkpoint != "none"
+
+    def require_checkpoint(self) -> Path:
+        """The folder of the weights.
+
+        Raises:
+            CheckpointError: if it is absent, saying how to get or train it.
+        """
+        if not self.available:
+            raise CheckpointError(
+                f"Model '{self.name}' has no weights at {self.checkpoint_path}. Train them with "
+                f"'harness train --model {self.name}', or copy the card and point its 'checkpoint' at a folder that "
+                f"holds model.safetensors.{' Source: ' + self.source if self.source else ''}"
+            )
+        return self.checkpoint_path
+
+
+@plain_dataclass(frozen=True, slots=True)
+class Hidden:
+    """Final hidden states `(batch, time, width)` and, if asked for, keys/values to go on from."""
+
+    states: Tensor
+    past: Any = None
+
+
+class Model(Protocol):
+    """A loaded checkpoint. Made by an adapter's `MODEL(card, device=…)`."""
+
+    card: ModelCard
+    #: Digest of weights, tokenizers and all else that can change a number.
+    fingerprint: str
+    modalities: frozenset[Modality]
+    device: Any
+    #: Longest sequence in tokens.
+    max_length: int
+    #: The decoder itself, for engines that reach into its attention; None where there is none.
+    module: nn.Module | None
+
+    def prepare(self, segments: Sequence[Segment]) -> None:
+        """Does in bulk what encoding these segments needs (units of whole utterances)."""
+        ...
+
+    def encode_prompt(self, prompt: Prompt, target: Modality) -> list[int]:
+        """Ids of start token and prompt, ending in a switch token where the last segment is not `target`."""
+        ...
+
+    def encode_prior(self, source: Modality, target: Modality) -> list[int]:
+        """`encode_prompt` of an empty prompt of modality `source`: the context of the likelihood without the prompt."""
+        ...
+
+    def encode_continuation(self, segment: Segment) -> list[int]:
+        """Ids of a continuation, without start, switch or end tokens."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> Prompt:
+        """The segments that ids stand for; specials are dropped."""
+        ...
+
+    def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
+        """Hidden states of `(batch, time)` ids padded on the right to `lengths`; `keep` returns keys/values."""
+        ...
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Next-token logits `(…, vocabulary)` of hidden states `(…, width)`."""
+        ...
+
+
+class ModelFactory(Protocol):
+    """What an adapter module exports as `MODEL`."""
+
+    def __call__(self, card: ModelCard, *, device: str = "cpu") -> Model:
+        """Loads the checkpoint of `card`."""
+        ...
+
+
+def adapter_registry() -> Registry[ModelFactory]:
+    """Adapters: files of `models/`, and the entry point group `harness.models`."""
+    return Registry(kind="model adapter", package=CARDS_PACKAGE, attribute="MODEL", group="harness.models")
+
+
+def cards_folder() -> Path:
+    """Where the shipped cards lie."""
+    spec = importlib.util.find_spec(CARDS_PACKAGE)
+    assert spec is not None and spec.submodule_search_locations  # shipped with the package
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def card_names() -> list[str]:
+    """Names of the shipped cards."""
+    return sorted(path.stem for path in cards_folder().glob("*.yaml"))
+
+
+def read_card(name: str) -> ModelCard:
+    """A card by registered name or by path to a YAML file, with its `base` cards merged beneath.
+
+    Raises:
+        UnknownNameError: if no card has the name.
+        ConfigError: if the card does not fit the schema.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else cards_folder() / f"{name}.yaml"
+    if not path.is_file() and not name.endswith((".yaml", ".yml")):
+        raise UnknownNameError("model", name, card_names())
+    return build(ModelCard, {**_inherit(path, ()), "folder": path.parent}, where=str(path))
+
+
+def _inherit(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    if path in below:
+        raise ConfigError(f"{path}: its bases lead back to itself.")
+    data = read_yaml(path)
+    data.setdefault("name", path.stem)
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    parent = _inherit(path.parent / f"{base}.yaml", (*below, path))
+    # Weights are never inherited: a derived card is another model.
+    return merge({k: v for k, v in parent.items() if k not in ("checkpoint", "sha256")}, data)
+
+
+def load_model(name: str, *, device: str = "cpu") -> Model:
+    """The model of a card, ready to evaluate.
+
+    Raises:
+        CheckpointError: if the weights are absent, altered or refused.
+    """
+    card = read_card(name)
+    return adapter_registry().load(card.adapter)(card, device=device)

@@ -1,0 +1,102 @@
+"""Names to objects, lazily: built-ins by file name, plug-ins by entry point, work in progress by path."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Generic, TypeVar, cast
+
+from harness.errors import InputError, PluginError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """One kind of named objects; nothing is imported until it is asked for.
+
+    Args:
+        kind: the word for messages, such as "task".
+        package: the package whose module names are the built-in names; names with a leading `_` are private.
+        attribute: what such a module exports.
+        group: the entry point group of third-party plug-ins.
+        not_members: modules of the package that are no members.
+    """
+
+    def __init__(self, *, kind: str, package: str, attribute: str, group: str, not_members: tuple[str, ...] = ()) -> None:
+        self.kind, self.package, self.attribute, self.group = kind, package, attribute, group
+        self._not_members = not_members
+
+    def sources(self) -> dict[str, str]:
+        """Every known name with the place it comes from.
+
+        Raises:
+            PluginError: if two places claim one name; both are named.
+        """
+        found = {name: f"{self.package}.{name}" for name in self._builtin_names()}
+        for point in entry_points(group=self.group):
+            if point.name in found:
+                raise PluginError(
+                    f"Two places claim the {self.kind} '{point.name}': {found[point.name]} and {_place(point)}. "
+                    "Rename or uninstall one of them."
+                )
+            found[point.name] = _place(point)
+        return dict(sorted(found.items()))
+
+    def load(self, name: str) -> T:
+        """The object called `name`, or the one `name` points at when written `path/to/file.py:OBJECT`.
+
+        Raises:
+            UnknownNameError: with the nearest name and the list.
+            PluginError: if a plug-in's import fails; its name and cause are in the message.
+        """
+        if ".py:" in name:
+            return self._from_file(name)
+        if name not in self.sources():
+            raise UnknownNameError(self.kind, name, self.sources())
+        for point in entry_points(group=self.group):
+            if point.name == name:
+                return cast(T, _load_plugin(point, self.kind))
+        module = importlib.import_module(f"{self.package}.{name}")
+        return cast(T, getattr(module, self.attribute))
+
+    def _builtin_names(self) -> list[str]:
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(f"The package {self.package} is missing; reinstall sutlm-harness.")
+        names = (m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if not m.ispkg)
+        return [n for n in names if not n.startswith("_") and n not in self._not_members]
+
+    def _from_file(self, name: str) -> T:
+        file, _, attribute = name.rpartition(":")
+        path = Path(file)
+        if not path.is_file():
+            raise InputError(f"There is no file {path} (asked for {self.kind} '{name}').")
+        module_name = f"_harness_file_{path.stem}_{abs(hash(path.resolve()))}"
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        if spec is None or spec.loader is None:
+            raise PluginError(f"{path} cannot be imported as Python.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise PluginError(f"{path}, asked for as {self.kind} '{name}', failed to import: {error!r}") from error
+        if not hasattr(module, attribute):
+            raise PluginError(f"{path} defines no '{attribute}'.")
+        return cast(T, getattr(module, attribute))
+
+
+def _place(point: EntryPoint) -> str:
+    package = point.dist.name if point.dist else "?"
+    return f"{point.value} (package {package})"
+
+
+def _load_plugin(point: EntryPoint, kind: str) -> object:
+    try:
+        return point.load()
+    except Exception as error:
+        raise PluginError(f"The plug-in {kind} '{point.name}', {_place(point)}, failed to import: {error!r}") from error

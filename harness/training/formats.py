@@ -1,0 +1,104 @@
+"""The four sequence formats: speech, text, concatenated (CST) and alternating (AST)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.errors import CorpusError
+from harness.segments import Modality, UnitSpan
+from harness.training.recipe import Format
+from harness.training.vocabulary import EOS, START, SWITCH_TO, Vocabulary
+
+_OTHER: dict[Modality, Modality] = {"speech": "text", "text": "speech"}
+
+
+@dataclass(frozen=True, slots=True)
+class PairedUtterance:
+    """An utterance ready to be formatted: its units frame by frame, its words, and where each word starts."""
+
+    id: str
+    units: UnitSpan
+    words: tuple[str, ...]
+    #: Start of each word in seconds; empty where the corpus has no alignment (then AST is impossible).
+    starts_s: tuple[float, ...]
+
+    def cut(self, first: int, last: int) -> UnitSpan:
+        """Units of words `first … last - 1`; silence goes to the word before it, at the edges to the outer word."""
+        start = 0.0 if first == 0 else self.starts_s[first]
+        end = None if last == len(self.words) else self.starts_s[last]
+        return self.units.cut(start, end)
+
+
+class Formatter:
+    """Turns utterances into token ids under one vocabulary."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        speech_subwords: Callable[[UnitSpan], Sequence[int]],
+        text_subwords: Callable[[str], Sequence[int]],
+        *,
+        max_span_words: int,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self._subwords = {"speech": speech_subwords, "text": text_subwords}
+        self.max_span_words = max_span_words
+
+    def format(self, utterance: PairedUtterance, kind: Format, rng: np.random.Generator) -> list[int]:
+        """One document in the given format, from its start token to `</s>`.
+
+        Raises:
+            CorpusError: for AST without word times.
+        """
+        if kind == "ast":
+            body = self._alternating(utterance, rng)
+        elif kind == "cst":
+            first: Modality = "speech" if rng.random() < 0.5 else "text"
+            second = _OTHER[first]
+            body = [START[first], *self._whole(utterance, first), SWITCH_TO[second], *self._whole(utterance, second)]
+        else:
+            body = [START[kind], *self._whole(utterance, kind)]
+        return [*body, EOS]
+
+    def _whole(self, utterance: PairedUtterance, modality: Modality) -> list[int]:
+        return self._span(utterance, modality, 0, len(utterance.words))
+
+    def _span(self, utterance: PairedUtterance, modality: Modality, first: int, last: int) -> list[int]:
+        whole = first == 0 and last == len(utterance.words)
+        ids = (
+            self._subwords["speech"](utterance.units if whole else utterance.cut(first, last))  # type: ignore[operator]
+            if modality == "speech"
+            else self._subwords["text"](" ".join(utterance.words[first:last]))  # type: ignore[operator]
+        )
+        offset = self.vocabulary.offset(modality)
+        return [offset + i for i in ids]
+
+    def _alternating(self, utterance: PairedUtterance, rng: np.random.Generator) -> list[int]:
+        if len(utterance.starts_s) != len(utterance.words):
+            raise CorpusError(
+                f"Utterance '{utterance.id}' has no word times, which alternating sequences need; give the corpus "
+                "alignments (see 'words' in docs/data.md) or set the mixture's ast weight to 0."
+            )
+        modality: Modality = "speech" if rng.random() < 0.5 else "text"
+        ids = [START[modality]]
+        for i, (first, last) in enumerate(draw_spans(len(utterance.words), self.max_span_words, rng)):
+            if i:
+                modality = _OTHER[modality]
+                ids.append(SWITCH_TO[modality])
+            ids += self._span(utterance, modality, first, last)
+        return ids
+
+
+def draw_spans(num_words: int, max_span_words: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Consecutive spans `[first, last)` that cover all words, lengths uniform on 1 … `max_span_words`."""
+    spans, first = [], 0
+    while first < num_words:
+        last = min(num_words, first + int(rng.integers(1, max_span_words + 1)))
+        spans.append((first, last))
+        first = last
+    return spans
+
+

@@ -1,0 +1,262 @@
+"""The training loop: exact resume, validation per format, one checkpoint folder at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import OPTForCausalLM
+
+from harness.config import digest, plain
+from harness.errors import HarnessError
+from harness.training.checkpoint import load_weights
+from harness.training.decoder import build_decoder, packed_losses
+from harness.training.formats import Formatter, PairedUtterance
+from harness.training.mixture import Document, MixtureStream
+from harness.training.packing import Batch, Packer, pack
+from harness.training.recipe import FORMATS, Architecture, Format, TrainingConfig
+
+#: Validation documents per format; enough for a standard error of about 1 % of the loss.
+DEV_DOCUMENTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one optimizer step did: losses in nats per token, speed in tokens per second."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    tokens_per_s: float
+    dev: dict[str, float]
+    realized: dict[str, dict[str, float]]
+
+
+class DivergedError(HarnessError):
+    """The loss is no longer a finite number."""
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """The rate of step `step` (from 0): linear warm-up, then the schedule down to `min_learning_rate`."""
+    peak, floor = config.learning_rate, config.min_learning_rate
+    if step < config.warmup_steps:
+        return peak * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return peak
+    if config.schedule == "wsd":
+        decay = max(1, round(config.decay_share * config.steps))
+        return floor + (peak - floor) * min(1.0, (config.steps - step) / decay)
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def optimizer_for(model: OPTForCausalLM, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) with weight decay on matrices only, not on gains, biases and embeddings."""
+    decay, plain_ = [], []
+    for name, parameter in model.named_parameters():
+        (decay if parameter.ndim > 1 and "embed" not in name else plain_).append(parameter)
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain_, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+
+
+class Trainer:
+    """One training run in one state folder; the same arguments continue where the folder stands.
+
+    Args:
+        architecture: of the decoder.
+        config: of the training.
+        formatter: makes documents under the checkpoint's vocabulary.
+        train: utterances to learn from.
+        dev: utterances to validate on.
+        state: folder for checkpoints of the run; None keeps none.
+        device: where to train.
+        identity: whatever else must be equal for a state folder to be continued (digests of data and tokenizers).
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        config: TrainingConfig,
+        formatter: Formatter,
+        train: Sequence[PairedUtterance],
+        dev: Sequence[PairedUtterance],
+        *,
+        state: Path | None,
+        device: str = "cpu",
+        identity: str = "",
+    ) -> None:
+        self.config, self.device, self._state_folder = config, device, state
+        self._identity = digest({"architecture": architecture, "config": config, "data": identity})
+        self.model = build_decoder(architecture, formatter.vocabulary.size, seed=config.seed).to(device)
+        self.model.set_attn_implementation("packed")
+        self.optimizer = optimizer_for(self.model, config)
+        row = min(config.row_tokens, architecture.context)
+        self._rows = max(1, config.batch_tokens // row // config.accumulate)
+        self.stream = MixtureStream(
+            train, formatter, config.mixture, ratio_unit=config.ratio_unit, seed=config.seed, max_tokens=row
+        )
+        self._packer = Packer(self.stream, row)
+        self._dev = _dev_batches(dev, formatter, config, row)
+        self.step, self.tokens = 0, 0
+        self.history: list[dict[str, Any]] = []
+        self._resume()
+
+    def run(self, on_step: Callable[[Step], None] | None = None) -> OPTForCausalLM:
+        """Trains to the last step and returns the model, in evaluation mode.
+
+        Raises:
+            DivergedError: if the loss stops being finite.
+        """
+        while self.step < self.config.steps:
+            report = self._one_step()
+            self.history.append({"step": report.step, "loss": report.loss, "tokens": report.tokens, **report.dev})
+            if self._state_folder and (self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps):
+                self._save()
+            if on_step:
+                on_step(report)
+        return self.model.eval()
+
+    def validate(self) -> dict[str, float]:
+        """Mean loss per token (nats, ≥ 0) of each format on fixed documents of the development set."""
+        self.model.eval()
+        out = {}
+        with torch.inference_mode(), self._precision():
+            for kind, batches in self._dev.items():
+                losses = torch.cat([packed_losses(self.model, *self._tensors(b))[0].float().cpu() for b in batches])
+                out[f"dev_{kind}"] = float(losses.double().mean())
+        self.model.train()
+        return out
+
+    def _one_step(self) -> Step:
+        start = time.perf_counter()
+        rate = learning_rate(self.config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        batches = [self._packer.batch(self._rows) for _ in range(self.config.accumulate)]
+        # Dropout draws from the global generator: seeded by step, so that a resumed run draws the same.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        losses = []
+        num_predicted = sum(_num_predicted(b) for b in batches)
+        for batch in batches:
+            with self._precision():
+                each, _ = packed_losses(self.model, *self._tensors(batch))
+                total = each.sum() / num_predicted
+            total.backward()  # type: ignore[no-untyped-call]
+            losses.append(float(total.detach()))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        loss = sum(losses)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise DivergedError(f"Training diverged at step {self.step}: loss {loss}, gradient norm {norm}.")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        tokens = sum(b.num_tokens for b in batches)
+        self.tokens += tokens
+        speed = tokens / (time.perf_counter() - start)
+        due = self.step % self.config.eval_every == 0 or self.step == self.config.steps
+        dev = self.validate() if due else {}
+        return Step(self.step, self.config.steps, loss, rate, norm, self.tokens, speed, dev, self.stream.realized())
+
+    def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        ids, documents, positions = (
+            torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.documents, batch.positions)
+        )
+        return ids, documents, positions
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        if self.config.dtype == "bfloat16":
+            with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+                yield
+        else:
+            yield
+
+    def _save(self) -> None:
+        assert self._state_folder is not None
+        part = self._state_folder.with_name(self._state_folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_file({k: v.contiguous() for k, v in self.model.state_dict().items() if k != "lm_head.weight"}, part / "model.safetensors")
+        state = self.optimizer.state_dict()["state"]
+        save_file({f"{i}.{k}": v for i, s in state.items() for k, v in s.items()}, part / "optimizer.safetensors")
+        content = {
+            "identity": self._identity,
+            "step": self.step,
+            "tokens": self.tokens,
+            "stream": self.stream.state(),
+            "waiting": plain(self._packer.waiting),
+            "history": self.history,
+        }
+        (part / "state.json").write_text(json.dumps(content), "utf-8")
+        old = self._state_folder.with_name(self._state_folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self._state_folder.exists():
+            self._state_folder.replace(old)
+        part.replace(self._state_folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _resume(self) -> None:
+        folder = self._state_folder
+        if folder is None:
+            return
+        old = folder.with_name(folder.name + ".old")
+        if not folder.exists() and old.exists():
+            old.replace(folder)  # killed between the two renames of a save
+        if not (folder / "state.json").is_file():
+            return
+        content = json.loads((folder / "state.json").read_text("utf-8"))
+        if content["identity"] != self._identity:
+            raise HarnessError(
+                f"{folder} holds a training run of another configuration or data; choose another folder or remove it."
+            )
+        load_weights(self.model, folder / "model.safetensors")
+        saved: dict[int, dict[str, Tensor]] = {}
+        for key, value in load_file(folder / "optimizer.safetensors").items():
+            index, _, name = key.partition(".")
+            saved.setdefault(int(index), {})[name] = value
+        state = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": saved, "param_groups": state["param_groups"]})
+        self.step, self.tokens, self.history = content["step"], content["tokens"], content["history"]
+        self.stream.restore(content["stream"])
+        self._packer.waiting = [Document(d["format"], tuple(d["ids"])) for d in content["waiting"]]
+
+
+def _num_predicted(batch: Batch) -> int:
+    d = batch.documents
+    return int(((d[:, 1:] == d[:, :-1]) & (d[:, 1:] >= 0)).sum())
+
+
+def _dev_batches(
+    dev: Sequence[PairedUtterance], formatter: Formatter, config: TrainingConfig, row: int
+) -> dict[Format, list[Batch]]:
+    # Every format, whatever the mixture: a model is also judged on what it did not see.
+    out: dict[Format, list[Batch]] = {}
+    for kind in FORMATS:
+        if kind == "ast" and any(not u.starts_s for u in dev):
+            continue
+        documents = [
+            Document(kind, tuple(formatter.format(u, kind, np.random.default_rng([config.seed, i]))[:row]))
+            for i, u in enumerate(dev[:DEV_DOCUMENTS])
+        ]
+        rows: list[list[Document]] = [[]]
+        for document in documents:
+            if sum(len(d.ids) for d in rows[-1]) + len(document.ids) > row:
+                rows.append([])
+            rows[-1].append(document)
+        out[kind] = [pack(rows[i : i + 8], row) for i in range(0, len(rows), 8)]
+    return out
