@@ -80,9 +80,8 @@ def _bounds(span: AudioSpan, num_samples: int, rate: int) -> tuple[int, int]:
     first, last = round(span.start_s * rate), min(round(end_s * rate), num_samples)
     if last - first < math.ceil(MIN_SECONDS * rate):
         what = f"{span.path} is" if (first, last) == (0, num_samples) else f"The span of {span.path} asked for is"
-        raise AudioError(
-            f"{what} {1000 * (last - first) / rate:.1f} ms long; speech features need {1000 * MIN_SECONDS:.0f} ms or more."
-        )
+        length_ms = 1000 * (last - first) / rate
+        raise AudioError(f"{what} {length_ms:.1f} ms long; speech features need {1000 * MIN_SECONDS:.0f} ms or more.")
     return first, last
 
 

@@ -74,7 +74,7 @@ class EncodeStats:
 
     Attributes:
         num_files: distinct audio files asked for.
-        num_cached: how many of them came from the cache.
+        num_cached: how many of them needed no computing: in the cache, or copies of another.
         audio_s: seconds of audio that were computed, the cached ones left out.
         wall_s: seconds the whole call took.
     """
@@ -245,16 +245,19 @@ class SpeechTokenizer:
         digests = {path: _audio_digest(path) for path in paths}
         store = UnitCache(self.system, self.rate_hz) if cache else None
         known = store.get(set(digests.values())) if store else {}
-        todo = list({digests[path]: path for path in reversed(paths) if digests[path] not in known}.values())
+        # Copies of one recording are computed once.
+        todo = list({digests[path]: path for path in paths if digests[path] not in known}.values())
         num_cached, audio_s = len(paths) - len(todo), 0.0
+        num_done = num_cached
         for batch, waves in _batches(todo, batch_seconds, self.config.features.sample_rate):
             fresh = dict(zip([digests[path] for path in batch], self.encode_waves(waves, device=device), strict=True))
             if store:
                 store.put(fresh)
             known |= fresh
             audio_s += sum(map(len, waves)) / self.config.features.sample_rate
+            num_done += len(batch)
             if progress:
-                progress(len(known) - len(set(digests.values())) + len(paths), len(paths))
+                progress(num_done, len(paths))
         out = [_cut(span, known[digests[span.path]]) for span in spans]
         if report:
             report(EncodeStats(len(paths), num_cached, audio_s, time.perf_counter() - start))
@@ -420,6 +423,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not JSON: {error}") from None
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not of the tokenizer format {_FORMAT}; it was made by another version.")
+    if missing := {"config", "rate_hz", "vocab_size", "system", "digest", "digests"} - set(record):
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; restore it or train the tokenizer again.")
     return record
 
 
@@ -427,7 +432,8 @@ def _sample_frames(
     audio: Sequence[AudioSpan] | Sequence[Tensor], config: TokenizerConfig, extractor: Extractor, seed: int
 ) -> Tensor:
     """Frames of randomly drawn utterances, `config.kmeans_frames` at most; whole files, each once."""
-    sources = list(dict.fromkeys(item.path if isinstance(item, AudioSpan) else item for item in audio))
+    waves = [item for item in audio if isinstance(item, Tensor)]
+    sources = [*waves, *dict.fromkeys(item.path for item in audio if isinstance(item, AudioSpan))]
     random.Random(seed).shuffle(sources)
     kept: list[Tensor] = []
     missing = config.kmeans_frames
