@@ -1,0 +1,120 @@
+"""The direction of imports: read from the source, so that a lazy import inside a function counts too."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = sorted(p for folder in ("harness", "tasks", "models") for p in (ROOT / folder).rglob("*.py"))
+
+#: From the bottom up: a module imports nothing above its own layer. Modules not named here are judged by their package.
+LAYERS = (
+    {"errors"},
+    {"segments", "config", "registry"},
+    {"corpora", "speech"},
+    {"task", "model"},
+    {"metrics", "stats", "training"},
+    {"scoring", "generation", "finetune"},
+    {"evaluate"},
+    {"sweep", "tracking", "report"},
+    {"cli"},
+    {"__main__"},
+)
+GIANTS = {"mlflow": "harness/tracking.py", "optuna": "harness/sweep.py", "lm_eval": "harness/lm_eval_bridge.py"}
+
+
+def layer(module: str) -> int | None:
+    """The height of `harness.<name>[.…]`, None where the design orders nothing."""
+    name = module.split(".")[1] if "." in module else ""
+    return next((height for height, names in enumerate(LAYERS) if name in names), None)
+
+
+def imports(source: str, module: str) -> set[str]:
+    """Absolute names of everything a module imports, wherever the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*module.split(".")[: -node.level], *filter(None, [node.module])])
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def offences(path: Path, source: str) -> list[str]:
+    """Every import of a file (named relative to the root) that goes the wrong way."""
+    module = ".".join(path.with_suffix("").parts)
+    return [f"{path} imports {name}" for name in sorted(imports(source, module)) if not allowed(path, module, name)]
+
+
+def allowed(path: Path, module: str, name: str) -> bool:
+    """Whether `module`, kept in `path`, may import `name`."""
+    top, own = name.split(".")[0], path.parts[0]
+    if top in GIANTS:
+        return path.as_posix() == GIANTS[top]
+    if top in ("tasks", "models", "sweeps"):
+        return own == top and own != "harness"  # a relative import of a sibling
+    if top != "harness":
+        return True
+    if name.split(".")[1:2] in (["tasks"], ["models"], ["sweeps"]):
+        return False
+    mine, theirs = layer(module) if own == "harness" else None, layer(name)
+    if own != "harness":
+        return name not in ("harness.cli", "harness.__main__")
+    return mine is None or theirs is None or theirs <= mine
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_follow_the_direction(path):
+    assert offences(path.relative_to(ROOT), path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("harness/errors.py", "from harness.segments import Text"),
+        ("harness/metrics/ner.py", "from harness.scoring import score"),
+        ("harness/evaluate.py", "def f():\n    import mlflow"),
+        ("harness/sweep.py", "from lm_eval.api import model"),
+        ("harness/scoring.py", "from harness import evaluate"),
+        ("harness/registry.py", "import harness.tasks.cra"),
+        ("harness/registry.py", "from harness import tasks"),
+        ("tasks/cra.py", "from harness.models.sutlm import MODEL"),
+        ("tasks/cra.py", "from models.sutlm import MODEL"),
+        ("tasks/cra.py", "from harness.tasks.pelm import TASK"),
+        ("models/sutlm.py", "from tasks import cra"),
+        ("models/sutlm.py", "import optuna"),
+    ],
+)
+def test_a_wrong_direction_is_an_offence(path, source):
+    assert len(offences(Path(path), source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("harness/tracking.py", "import mlflow.tracking"),
+        ("harness/metrics/ner.py", "from ..segments import Text"),
+        ("tasks/cra.py", "from harness.scoring import score\nfrom . import _shared\nfrom ._shared import pairs"),
+        ("harness/cli.py", "import torch\nfrom harness import evaluate"),
+    ],
+)
+def test_the_right_direction_is_not(path, source):
+    assert offences(Path(path), source) == []
+
+
+@pytest.mark.skipif(not (ROOT / "harness" / "cli.py").exists(), reason="there is no command line yet")
+@pytest.mark.parametrize("argument", ["--help", "list"])
+def test_help_and_list_import_no_giant(argument):
+    code = (
+        "import sys\nfrom harness.cli import main\n"
+        f"try:\n    main([{argument!r}])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'mlflow', 'optuna', 'lm_eval', 'transformers'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
