@@ -1,0 +1,386 @@
+"""The sentences of the demo corpus: two clauses about one person, one place and one topic, labeled by construction.
+
+The second clause names the person, the place and the topic again, in other words where it can (surname for first name,
+"portuguese" for "lisbon", "pastries" for "sourdough"), so that each of the three alone tells much of which second half
+belongs to a first half. Triples of person, place and topic belong to one split only, hence no two splits share a half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from random import Random
+from typing import Literal, NamedTuple
+
+from harness.corpora.manifest import SENTIMENTS, Entity
+
+Split = Literal["train", "dev", "test"]
+Value = Literal[-1, 0, 1]
+
+
+class _Place(NamedTuple):
+    city: str
+    country: str
+    norp: str
+
+
+class _Topic(NamedTuple):
+    agent: str
+    nouns: tuple[str, ...]
+    verbs: tuple[str, ...]
+
+
+# Some names are also places or months (jordan, santiago, paris, florence, sydney, georgia, april), so that no list of
+# words labels entities; so do surnames that are trades elsewhere (fisher, carpenter).
+_PEOPLE: tuple[tuple[str, ...], ...] = tuple(
+    tuple(line.split())
+    for line in """
+    alexander hamilton|beatrice jordan|charlotte abernathy|dominic blackwood|eleanor carpenter|frederick delgado
+    gabriella eriksson|harrison fitzgerald|isabella goldberg|jonathan hernandez|katarina ivanova|leonardo jefferson
+    margaret kowalski|nathaniel lombardi|ophelia mcallister|patricia nakamura|quentin paris|rebecca petrova
+    sebastian quimby|theodora rosenthal|ursula santiago|valentina thompson|winston underhill|xavier vandenberg
+    yolanda whitaker|zachary yamamoto|april zimmerman|florence fisher|georgia montgomery|sydney okonkwo
+    benjamin sullivan|cassandra papadopoulos|desmond chaudhary|evangeline ramirez|gregory osborne|henrietta pemberton
+    mohammed kaplan|josephine mendoza|olivia stravinsky|timothy gallagher
+    """.replace("\n", "|").split("|")
+    if line.strip()
+)
+
+_PLACES: tuple[_Place, ...] = tuple(
+    _Place(*line.split())
+    for line in """
+    lisbon portugal portuguese|madrid spain spanish|paris france french|florence italy italian|vienna austria austrian
+    budapest hungary hungarian|helsinki finland finnish|copenhagen denmark danish|prague bohemia czech
+    athens greece greek
+    istanbul turkey turkish|cairo egypt egyptian|nairobi kenya kenyan|casablanca morocco moroccan|amman jordan jordanian
+    tbilisi georgia georgian|mumbai india indian|bangkok thailand thai|jakarta indonesia indonesian
+    hanoi vietnam vietnamese|tokyo japan japanese|shanghai china chinese|sydney australia australian
+    toronto canada canadian|chicago america american|havana cuba cuban|bogota colombia colombian|santiago chile chilean
+    amsterdam holland dutch|reykjavik iceland icelandic
+    """.replace("\n", "|").split("|")
+    if line.strip()
+)
+
+_TOPICS: tuple[_Topic, ...] = tuple(
+    _Topic(agent.strip(), tuple(nouns.split()), tuple(verbs.split()))
+    for agent, nouns, verbs in (
+        line.split(":")
+        for line in """
+        baker: sourdough pastries cinnamon muffins frosting gingerbread: baked decorated
+        sailor: rudder anchor mainsail lighthouse compass rigging: hoisted steered
+        grandmaster: bishop pawns knights checkmate gambit tournament: captured sacrificed
+        gardener: tulips orchids fertilizer greenhouse hedges compost: planted watered
+        painter: canvas watercolor portraits palette easel gallery: sketched framed
+        astronomer: telescope galaxies comet planets eclipse observatory: observed magnified
+        surgeon: hospital patients bandages antibiotics vaccine ambulance: treated diagnosed
+        goalkeeper: stadium penalty referee midfield trophy spectators: tackled kicked
+        actor: costumes rehearsal curtain playwright audience tragedy: performed improvised
+        engineer: locomotive tunnels carriage platform timetable junction: boarded dispatched
+        climber: glacier summit avalanche ropes crevasse blizzard: climbed conquered
+        beekeeper: honey hives pollen nectar beeswax swarm: harvested pollinated
+        potter: ceramics teapot kiln porcelain vases clay: glazed molded
+        fisherman: salmon trawler mackerel nets harpoon lobster: trapped hauled
+        soprano: aria orchestra libretto chorus overture violins: sang composed
+        banker: mortgage interest inflation currency savings dividends: borrowed invested
+        director: documentary camera screenplay premiere comedy soundtrack: filmed edited
+        geologist: volcano minerals earthquake granite fossils magma: excavated drilled
+        cyclist: pedals helmet bicycle handlebars sprint velodrome: pedaled overtook
+        farmer: tractor cattle barley pasture orchard livestock: plowed fenced
+        pilot: cockpit propeller runway turbulence helicopter hangar: landed navigated
+        programmer: software keyboard algorithm database network processor: installed debugged
+        weaver: tapestry loom wool embroidery carpets velvet: stitched dyed
+        archaeologist: pyramid mummies temple inscriptions papyrus amphora: unearthed restored
+        zoologist: elephants penguins leopards chimpanzees giraffes crocodile: tamed fed
+        chemist: acid molecules laboratory sulfur polymer crystals: dissolved distilled
+        journalist: newspaper headline editorial interview columns deadline: published reported
+        barista: espresso cappuccino grinder caffeine saucers decaf: brewed roasted
+        dancer: ballet tango choreography waltz slippers flamenco: danced twirled
+        poet: sonnet metaphors stanza rhyme ballad haiku: recited rhymed
+        """.splitlines()
+        if line.strip()
+    )
+)
+
+# Evaluative words by value. `_VERBS` take a person or a thing, `_MOODS` a person; `_ADJECTIVES` stand before or after a
+# noun. The neutral adjectives stay neutral when negated.
+_VERBS: dict[Value, tuple[str, ...]] = {
+    -1: ("criticized", "despised", "rejected", "condemned", "regretted", "ridiculed"),
+    0: ("described", "inspected", "mentioned", "photographed", "measured", "documented"),
+    1: ("admired", "praised", "adored", "celebrated", "recommended", "applauded"),
+}
+_MOODS: dict[Value, tuple[str, ...]] = {
+    -1: ("annoyed", "disappointed", "frightened", "disgusted"),
+    0: ("involved", "occupied", "surrounded", "resembled"),
+    1: ("delighted", "impressed", "inspired", "fascinated"),
+}
+_ADJECTIVES: dict[Value, tuple[str, ...]] = {
+    -1: ("terrible", "dreadful", "horrible", "miserable", "pathetic", "disgraceful"),
+    0: ("official", "seasonal", "imported", "domestic", "electric", "identical"),
+    1: ("wonderful", "delightful", "magnificent", "excellent", "charming", "splendid"),
+}
+
+_FIRST_CLAUSES = (
+    "{person} {verb} the {quality} {noun} in {where}",
+    "in {where} {quality} {agent} {person} {verb} the {noun}",
+    "{person} arrived in {where} with {quality} {noun}",
+    "the {noun} from {where} {mood} {agent} {person}",
+    "{person} brought {quality} {noun} to {where}",
+    "{cardinal} visitors in {where} watched {person} and the {noun}",
+    "{agent} {person} from {where} {opinion} the {noun}",
+    "the {norp} {agent} {opinion} {person} and the {noun}",
+    "{person} moved to {where} for {quality} {noun}",
+)
+_SECOND_CLAUSES = (
+    "{person} {opinion} the {norp} {noun}",
+    "the {noun} in {where} {mood} {person}",
+    "everybody in {where} {opinion} {person} and {noun}",
+    "{person} {found} the {norp} {noun} {judgment}",
+    "the {norp} {agent} {opinion} {person} and {noun}",
+    "the {noun} {person} {verb} in {where} {seemed} {judgment}",
+    "{where} offered {person} {quality} {noun}",
+    "in {where} {noun} from {person} {seemed} {judgment}",
+)
+
+_NUMBERS = ("seven", "eleven", "twelve", "fifteen", "seventeen", "twenty", "thirty", "forty", "sixty", "ninety")
+_FILLERS: dict[str, tuple[str, ...]] = {
+    "DATE": (
+        *(f"in <{m}>" for m in ("january", "february", "april", "june", "august", "september", "november", "december")),
+        *(f"on <{d}>" for d in ("monday", "tuesday", "wednesday", "thursday", "saturday", "sunday")),
+        *(f"<{n} {unit} later>" for n in _NUMBERS[:5] for unit in ("days", "weeks", "years")),
+    ),
+    "TIME": ("that <evening>", "that <morning>", "after <midnight>", *(f"<{n} hours later>" for n in _NUMBERS[:4])),
+    "ORDINAL": ("for the <second> time", "for the <third> time", "for the <seventh> time"),
+    "CARDINAL": tuple(f"after <{n}> attempts" for n in _NUMBERS[:6]),
+    "PERCENT": tuple(f"at <{n} percent>" for n in _NUMBERS[5:]),
+    "MONEY": tuple(f"for <{n} {unit}>" for n in _NUMBERS[5:] for unit in ("dollars", "euros")),
+    "ORG": tuple(
+        f"for the <{name}>"
+        for name in ("red cross", "united nations", "world bank", "liberty foundation", "supreme court")
+    )
+    + tuple(f"for <{name}>" for name in ("greenpeace", "interpol", "congress", "unicef")),
+    "LAW": tuple(f"under the <{name}>" for name in ("fisheries act", "privacy directive", "constitution", "charter")),
+    "LOC": tuple(
+        f"near the <{name}>" for name in ("danube", "himalayas", "mediterranean", "sahara", "amazon", "atlantic")
+    ),
+    "EVENT": ("during the <olympics>", "before the <carnival>", "after the <jubilee>"),
+    "PRODUCT": ("with a <polaroid>", "with an <aurora tablet>"),
+}
+_BEFORE_CONNECTIVE = ("ORG", "LAW", "LOC", "MONEY", "PERCENT", "EVENT", "PRODUCT", "DATE")
+_AFTER_CONNECTIVE = ("DATE", "DATE", "TIME", "ORDINAL", "CARDINAL")
+
+#: Shares of the sentences whose triple falls in each split, cumulated.
+_SHARES: tuple[tuple[Split, float], ...] = (("test", 0.15), ("dev", 0.30), ("train", 1.0))
+_WORDS = range(13, 18)
+_TRIES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One labeled sentence; cuts that leave `cut_low` to `cut_high` words before them keep the halves dependent."""
+
+    text: str
+    sentiment: str
+    entities: tuple[Entity, ...]
+    cut_low: int
+    cut_high: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Some words, their entity label, and whether they tell of the person, the place or the topic."""
+
+    text: str
+    label: str | None = None
+    key: bool = False
+
+    @property
+    def words(self) -> list[str]:
+        """The words, one by one."""
+        return self.text.split()
+
+
+@dataclass(frozen=True, slots=True)
+class _Triple:
+    person: int
+    place: int
+    topic: int
+
+    @property
+    def split(self) -> Split:
+        """The one split in which the triple may occur."""
+        word = f"{self.person} {self.place} {self.topic}".encode()
+        share = int.from_bytes(hashlib.sha256(word).digest()[:4], "big") / 2**32
+        return next(split for split, top in _SHARES if share < top)
+
+
+def vocabulary() -> frozenset[str]:
+    """Every word of the lists of people, places and topics."""
+    words = {word for group in (*_PEOPLE, *_PLACES) for word in group}
+    return frozenset(words | {word for t in _TOPICS for word in (t.agent, *t.nouns, *t.verbs)})
+
+
+def sentences(split: Split, number: int, *, seed: int) -> list[Sentence]:
+    """The first `number` sentences of a split; no text, half or triple occurs twice."""
+    found: list[Sentence] = []
+    used: set[_Triple] = set()
+    for index in range(number):
+        rng = Random(f"{seed} {split} {index}")
+        triple = next(t for t in _triples(rng) if t.split == split and t not in used)
+        used.add(triple)
+        found.append(_sentence(rng, triple, _balanced(split, index, seed)))
+    return found
+
+
+def _balanced(split: Split, index: int, seed: int) -> Value:
+    """The sentiment of a sentence; every three in a row have all three."""
+    values: list[Value] = [-1, 0, 1]
+    Random(f"{seed} {split} {index // 3} sentiment").shuffle(values)
+    return values[index % 3]
+
+
+def _triples(rng: Random) -> Iterator[_Triple]:
+    while True:
+        triple = _Triple(rng.randrange(len(_PEOPLE)), rng.randrange(len(_PLACES)), rng.randrange(len(_TOPICS)))
+        # A person called like the place of the sentence would make one word two clues.
+        if not set(_PEOPLE[triple.person]) & set(_PLACES[triple.place]):
+            yield triple
+
+
+def _sentence(rng: Random, triple: _Triple, value: Value) -> Sentence:
+    """A sentence about the triple, drawn until its length fits and its middle falls between the clauses' clues."""
+    while True:
+        before, after = _values(rng, value)
+        frames = tuple(_frame(rng, *choice) for choice in ((_FIRST_CLAUSES, before), (_SECOND_CLAUSES, after)))
+        # Many tries for one pair of frames, lest the frames that fit most easily crowd out the others.
+        for _ in range(_TRIES):
+            first, second = _clauses(rng, triple, frames, (before, after))
+            middle = _middle(rng, contrast=before * after < 0)
+            low, high = max(_keys(first)) + 1, _length(first) + _length(middle) + min(_keys(second))
+            if _fits([*first, *middle, *second], low, high):
+                return _assemble((*first, *middle, *second), value, low, high)
+
+
+def _fits(pieces: Sequence[_Piece], low: int, high: int) -> bool:
+    words = [word for piece in pieces for word in piece.words]
+    return len(words) in _WORDS and all(low <= cut <= high for cut in _middles(words))
+
+
+def _length(pieces: Sequence[_Piece]) -> int:
+    return sum(len(piece.words) for piece in pieces)
+
+
+def _keys(pieces: Sequence[_Piece]) -> list[int]:
+    """The positions of the words that tell of person, place or topic."""
+    keys = [piece.key for piece in pieces for _ in piece.words]
+    return [i for i, key in enumerate(keys) if key]
+
+
+def _middles(words: Sequence[str]) -> set[int]:
+    """The cuts nearest to half of the words and nearest to 44 to 56 % of the letters, which time follows roughly."""
+    ends = list(accumulate(len(word) + 1 for word in words))
+    halves = {len(words) // 2, -(-len(words) // 2)}
+    for share in (0.44, 0.47, 0.5, 0.53, 0.56):
+        goal = share * ends[-1]
+        after = bisect(ends, goal)
+        halves.add(after + 1 if ends[after] - goal < goal - ends[after - 1] else after)
+    return halves
+
+
+def _assemble(pieces: Sequence[_Piece], value: Value, low: int, high: int) -> Sentence:
+    text, entities = "", []
+    for piece in pieces:
+        if piece.label:
+            entities.append(Entity(piece.label, len(text), len(piece.text)))
+        text += piece.text + " "
+    return Sentence(text.rstrip(), SENTIMENTS[value + 1], tuple(entities), low, high)
+
+
+def _frame(rng: Random, templates: Sequence[str], value: Value) -> tuple[str, ...]:
+    """A template's parts; one that can express the value."""
+    fitting = [t for t in templates if value == 0 or any(slot in t for slot in _TELLING)]
+    return tuple(rng.choice(fitting).split())
+
+
+def _clauses(
+    rng: Random, triple: _Triple, frames: Sequence[Sequence[str]], values: tuple[Value, Value]
+) -> tuple[list[_Piece], list[_Piece]]:
+    topic, norp = _TOPICS[triple.topic], _PLACES[triple.place].norp
+    nouns, verbs = rng.sample(topic.nouns, 2), rng.sample(topic.verbs, 2)
+    people, where = _names(rng, triple), _wheres(rng, triple)
+    clauses = []
+    for side in (0, 1):
+        slots = _opinions(rng, values[side]) | {
+            "{person}": [_Piece(people[side], "PERSON", key=True)],
+            "{where}": [_Piece(where[side], "GPE", key=True)],
+            "{norp}": [_Piece(norp, "NORP", key=True)],
+            "{agent}": [_Piece(topic.agent, key=True)],
+            "{noun}": [_Piece(nouns[side], key=True)],
+            "{verb}": [_Piece(verbs[side], key=True)],
+            "{cardinal}": [_Piece(rng.choice(_NUMBERS), "CARDINAL")],
+        }
+        clauses.append([piece for part in frames[side] for piece in slots.get(part) or _literal(part)])
+    return clauses[0], clauses[1]
+
+
+def _literal(part: str) -> list[_Piece]:
+    return [] if part.startswith("{") else [_Piece(part)]
+
+
+#: Slots that carry a clause's value.
+_TELLING = ("{quality}", "{opinion}", "{mood}", "{judgment}")
+
+
+def _values(rng: Random, value: Value) -> tuple[Value, Value]:
+    """Values of the two clauses: the second decides, and the first where the second is neutral."""
+    if value == 0:
+        return 0, 0
+    opposite: Value = 1 if value < 0 else -1
+    before: Value = rng.choice((0, value, opposite))
+    return (before, value) if before != value else (before, rng.choice((0, value)))
+
+
+def _opinions(rng: Random, value: Value) -> dict[str, list[_Piece]]:
+    """Fillings of the evaluative slots; "never" turns a word of the opposite value, or leaves a neutral one neutral."""
+    negated = rng.random() < 0.25
+    word: Value = value if not negated or value == 0 else (1 if value < 0 else -1)
+    never = [_Piece("never")] if negated else []
+    quality = [] if value == 0 and rng.random() < 0.5 else [_Piece(rng.choice(_ADJECTIVES[value]))]
+    return {
+        "{quality}": quality,
+        "{opinion}": [*never, _Piece(rng.choice(_VERBS[word]))],
+        "{mood}": [*never, _Piece(rng.choice(_MOODS[word]))],
+        "{found}": [*never, _Piece("found")],
+        "{seemed}": [*never, _Piece("seemed")],
+        "{judgment}": [_Piece(rng.choice(_ADJECTIVES[word]))],
+    }
+
+
+def _names(rng: Random, triple: _Triple) -> tuple[str, str]:
+    first, last = _PEOPLE[triple.person]
+    return rng.choice((f"{first} {last}", f"{first} {last}", first, last)), rng.choice((first, last))
+
+
+def _wheres(rng: Random, triple: _Triple) -> tuple[str, str]:
+    """City and country in either order; a quarter of the time the same word twice."""
+    place = _PLACES[triple.place]
+    before = rng.choice((place.city, place.city, place.city, place.country))
+    other = place.country if before == place.city else place.city
+    return before, rng.choice((other, other, other, before))
+
+
+def _middle(rng: Random, *, contrast: bool) -> list[_Piece]:
+    """What stands between the clauses: a connective with some time, place, price or the like around it."""
+    connective = rng.choice(("but", "yet", "although") if contrast else ("and", "while", "because", "and", "but"))
+    early = _filler(rng.choice(_BEFORE_CONNECTIVE), rng) if rng.random() < 0.55 else []
+    late = _filler(rng.choice(_AFTER_CONNECTIVE), rng) if rng.random() < 0.55 else []
+    return [*early, _Piece(connective), *late]
+
+
+def _filler(label: str, rng: Random) -> list[_Piece]:
+    before, _, rest = rng.choice(_FILLERS[label]).partition("<")
+    entity, _, after = rest.partition(">")
+    pieces = [_Piece(before.strip()), _Piece(entity, label), _Piece(after.strip())]
+    return [piece for piece in pieces if piece.text]
