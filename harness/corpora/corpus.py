@@ -1,0 +1,228 @@
+"""Opening a corpus by name: its prepared splits under `$HARNESS_HOME/corpora`, or any manifest by path."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock
+
+from harness.config import file_digest, home
+from harness.corpora.manifest import Utterance, read_manifest
+from harness.errors import CorpusError
+from harness.registry import Registry
+
+
+@dataclass(frozen=True)
+class CorpusInfo:
+    """What `harness list corpora` and the docs show of a corpus."""
+
+    name: str
+    description: str
+    splits: tuple[str, ...]
+    license: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an adapter made: the folder that audio paths are relative to, and its splits.
+
+    `notes` has an entry for every split written: what its user should know, such as "80 of 2939 utterances".
+    """
+
+    root: Path
+    notes: Mapping[str, tuple[str, ...]]
+
+
+class CorpusAdapter(Protocol):
+    """One file of `harness/corpora/`, exported as `CORPUS`."""
+
+    info: CorpusInfo
+    #: True where `prepare` makes the data itself and needs no local copy.
+    generated: bool
+
+    def prepare(self, root: Path | None, out: Path, splits: Sequence[str]) -> Path | Prepared:
+        """Writes `out/<split>.jsonl` for each split (all that `root` holds when none are named).
+
+        Returns what was made; or, where every named split (none named: every split) was written and there is
+        nothing to note, only the folder that audio paths are relative to.
+
+        Raises:
+            CorpusError: if `root` is not laid out as the official distribution, saying what to download.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One split of a corpus, read: `root` is the folder of its audio; `digest` that of its manifest's bytes."""
+
+    name: str
+    split: str
+    root: Path
+    digest: str
+    utterances: tuple[Utterance, ...]
+
+    def audio_path(self, utterance: Utterance) -> Path:
+        """The absolute path of an utterance's audio."""
+        return self.root / utterance.audio
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """A split on disk: its manifest, the folder of its audio, and the notes made when it was prepared."""
+
+    manifest: Path
+    root: Path
+    notes: tuple[str, ...] = field(default=())
+
+
+def corpus_registry() -> Registry[CorpusAdapter]:
+    """Built-in corpora by file name, third-party ones by the entry point group `harness.corpora`."""
+    return Registry(
+        kind="corpus",
+        package="harness.corpora",
+        attribute="CORPUS",
+        group="harness.corpora",
+        not_members=("alignments", "corpus", "distribution", "manifest", "show"),
+    )
+
+
+def prepared_folder(name: str) -> Path:
+    """Where the manifests of a prepared corpus lie."""
+    return home() / "corpora" / name
+
+
+def prepared_splits(name: str) -> dict[str, PreparedSplit]:
+    """The splits of a corpus that are on disk, by name, with the notes made when each was prepared."""
+    return splits_in(prepared_folder(name))
+
+
+def splits_in(folder: Path) -> dict[str, PreparedSplit]:
+    """The splits prepared in a folder; none where it holds no `corpus.json`.
+
+    A manifest that `corpus.json` does not list is left of an interrupted preparation and does not count.
+    """
+    facts = _facts(folder)
+    found = {
+        split: PreparedSplit(folder / f"{split}.jsonl", folder / fact["root"], tuple(fact["notes"]))
+        for split, fact in facts.items()
+    }
+    return {split: prepared for split, prepared in found.items() if prepared.manifest.is_file()}
+
+
+def prepare_corpus(name: str, root: Path | None, splits: Sequence[str] = ()) -> Path:
+    """Prepares splits of a corpus (all that `root` holds when none are named); returns the manifests' folder.
+
+    Raises:
+        CorpusError: if the corpus has no such split, or `root` does not hold it.
+        ManifestError: if the adapter wrote an invalid manifest.
+    """
+    adapter = corpus_registry().load(name)
+    for split in splits:
+        _check_split(adapter.info, split)
+    folder = prepared_folder(_plain_name(name, adapter))
+    with _lock(folder):
+        _prepare(adapter, root, folder, splits)
+    return folder
+
+
+def open_corpus(name: str, split: str) -> Corpus:
+    """A split by corpus name, or a manifest by path (`name` ends in `.jsonl`; audio is relative to its folder).
+
+    A generated corpus (`demo`) makes the split on first use.
+
+    Raises:
+        CorpusError: if the corpus is not prepared or has no such split.
+        ManifestError: if the manifest is invalid.
+    """
+    if name.endswith(".jsonl"):
+        return _open_file(Path(name), split)
+    adapter = corpus_registry().load(name)
+    _check_split(adapter.info, split)
+    plain_name = _plain_name(name, adapter)
+    prepared = prepared_splits(plain_name).get(split)
+    if prepared is None:
+        prepared = _generate(adapter, prepared_folder(plain_name), split)
+    if not prepared.root.is_dir():
+        raise CorpusError(
+            f"The audio of corpus '{name}' ({split}) is gone from {prepared.root}. Run: "
+            f"harness data prepare {name}{'' if adapter.generated else ' --root DIR'}"
+        )
+    utterances = tuple(read_manifest(prepared.manifest))
+    if strangers := [u for u in utterances if u.split != split]:
+        raise CorpusError(
+            f"{prepared.manifest} holds '{strangers[0].id}' of split '{strangers[0].split}'; a manifest has one split."
+        )
+    return Corpus(plain_name, split, prepared.root, file_digest(prepared.manifest), utterances)
+
+
+def _open_file(path: Path, split: str) -> Corpus:
+    found = read_manifest(path)
+    kept = tuple(u for u in found if u.split == split)
+    if not kept:
+        splits = ", ".join(sorted({u.split for u in found}))
+        raise CorpusError(f"{path} holds no utterance of split '{split}'; it holds: {splits}.")
+    return Corpus(path.stem, split, path.parent, file_digest(path), kept)
+
+
+def _generate(adapter: CorpusAdapter, folder: Path, split: str) -> PreparedSplit:
+    name = folder.name
+    if not adapter.generated:
+        raise CorpusError(
+            f"Split '{split}' of corpus '{name}' is not prepared (no {folder / split}.jsonl). "
+            f"Run: harness data prepare {name} --root DIR"
+        )
+    with _lock(folder):
+        # Another process may have made it while this one waited.
+        if split not in splits_in(folder):
+            _prepare(adapter, None, folder, (split,))
+    return splits_in(folder)[split]
+
+
+def _prepare(adapter: CorpusAdapter, root: Path | None, folder: Path, splits: Sequence[str]) -> None:
+    made = adapter.prepare(root, folder, tuple(splits))
+    if isinstance(made, Path):
+        made = Prepared(made, dict.fromkeys(splits or adapter.info.splits, ()))
+    for split in made.notes:
+        read_manifest(folder / f"{split}.jsonl")  # refused now rather than at the first run
+    audio = made.root.resolve()
+    # Audio that lies with the manifests is named relative to them, so that the folder can be moved.
+    place = audio.relative_to(folder.resolve()) if audio.is_relative_to(folder.resolve()) else audio
+    facts = _facts(folder)
+    for split, notes in made.notes.items():
+        facts[split] = {"root": place.as_posix(), "notes": list(notes)}
+    part = folder / f"corpus.json.{os.getpid()}.part"
+    part.write_text(json.dumps({"name": folder.name, "splits": facts}, indent=1, ensure_ascii=False), "utf-8")
+    part.replace(folder / "corpus.json")
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / "corpus.json"
+    if not path.is_file():
+        return {}
+    try:
+        facts = dict(json.loads(path.read_text("utf-8"))["splits"])
+        return {split: {"root": str(fact["root"]), "notes": list(fact["notes"])} for split, fact in facts.items()}
+    except (ValueError, KeyError, TypeError):
+        raise CorpusError(f"{path} is damaged; delete it and prepare the corpus again.") from None
+
+
+def _lock(folder: Path) -> FileLock:
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".lock")
+
+
+def _plain_name(name: str, adapter: CorpusAdapter) -> str:
+    # An adapter given as path/to/file.py:CORPUS goes by the name that it gives itself.
+    return adapter.info.name if ".py:" in name else name
+
+
+def _check_split(info: CorpusInfo, split: str) -> None:
+    if split not in info.splits:
+        raise CorpusError(f"Corpus '{info.name}' has no split '{split}'; it has: {', '.join(info.splits)}.")
