@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -115,6 +116,10 @@ class FeatureConfig:
     def frame_rate_hz(self) -> float:
         """Frames per second that the extractor will make."""
         return self.rate_hz or (25.0 if self.kind == "mfcc" else 50.0)
+
+
+# What torch.load raises on a file that is no checkpoint depends on the first bytes of it.
+_UNPICKLING = (pickle.UnpicklingError, struct.error, RuntimeError, EOFError, LookupError, ValueError, TypeError)
 
 
 class Extractor(Protocol):
@@ -278,7 +283,9 @@ class SslExtractor:
         lengths = torch.tensor([len(row) for row in rows], device=self._device)
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         equal = bool((lengths == batch.shape[1]).all())
-        layers, frames = self._model.extract_features(batch, None if equal else lengths, num_layers=self._layer)
+        # cuDNN would round convolutions to 10 bits by default, and units would depend on the device.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            layers, frames = self._model.extract_features(batch, None if equal else lengths, num_layers=self._layer)
         features = layers[-1].float().cpu()
         counts = [features.shape[1]] * len(rows) if frames is None else frames.tolist()
         return [row[:count] for row, count in zip(features, counts, strict=True)]
@@ -355,7 +362,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (safetensors.SafetensorError, *_UNPICKLING) as error:
         raise CheckpointError(f"{path} cannot be read as weights (a partial download?): {error}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} is not a plain state dict of tensors, as torchaudio's files are.")

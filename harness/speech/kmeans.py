@@ -10,7 +10,6 @@ import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
@@ -36,6 +35,9 @@ def train_kmeans(
     Raises:
         InputError: if there are fewer frames than clusters or a value is not finite.
     """
+    # Imported here: it takes longer than torch does, and whoever only encodes needs none of it.
+    from sklearn.cluster import MiniBatchKMeans
+
     array = np.ascontiguousarray(torch.as_tensor(features).cpu().numpy(), dtype=np.float32)
     if array.ndim != 2 or not 1 <= n_clusters <= len(array):
         raise InputError(

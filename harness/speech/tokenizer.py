@@ -433,7 +433,7 @@ def _sample_frames(
 ) -> Tensor:
     """Frames of randomly drawn utterances, `config.kmeans_frames` at most; whole files, each once."""
     waves = [item for item in audio if isinstance(item, Tensor)]
-    sources = [*waves, *dict.fromkeys(item.path for item in audio if isinstance(item, AudioSpan))]
+    sources: list[Tensor | Path] = [*waves, *dict.fromkeys(item.path for item in audio if isinstance(item, AudioSpan))]
     random.Random(seed).shuffle(sources)
     kept: list[Tensor] = []
     missing = config.kmeans_frames

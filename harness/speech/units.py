@@ -208,9 +208,10 @@ def _train(lines: list[str], *, vocab_size: int, kind: str, max_piece_units: int
     except RuntimeError as error:
         limit = re.search(r"<= (\d+)", str(error))
         # SentencePiece counts its unknown piece, callers do not.
-        advice = f"it supports at most {int(limit[1]) - 1}" if limit else str(error)
+        advice = f"they support at most {int(limit[1]) - 1}" if limit else str(error)
+        other = "'bpe' (which finds more pieces in little data) or 'none'" if kind == "unigram" else "'none'"
         raise InputError(
-            f"{len(lines)} unit sequences do not support {vocab_size} {kind} pieces: {advice}. Ask for fewer pieces, "
-            "give more speech, or use 'bpe' (which finds more pieces in little data) or 'none'."
+            f"These unit sequences do not support {vocab_size} {kind} pieces: {advice}. Ask for fewer pieces, give "
+            f"more speech, or use {other}."
         ) from None
     return out.getvalue()
