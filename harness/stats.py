@@ -9,8 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtr, ndtri, stdtrit  # scipy.stats holds the same, but takes a second to import
 
 from harness.errors import InputError
 from harness.results import Metric
@@ -19,8 +18,8 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Clusters = Sequence[Hashable]
 
-#: Weights held at once, as float64: 16 MB.
-_CHUNK = 2_000_000
+#: Weights held at once: 8 MB.
+_CHUNK = 1_000_000
 #: An interval's tail must hold this many resamples, else its end is one lucky draw.
 _TAIL = 10
 #: Share of resamples that may leave the statistic undefined before the interval is.
@@ -108,18 +107,18 @@ def bootstrap_ci(
     Whole clusters are drawn with replacement, as many as there are, and the statistic is taken over all items drawn,
     so that the mean is a ratio of sums and a large cluster weighs more (Davison & Hinkley 1997, "Bootstrap Methods
     and their Application", section 3.8). Clusters that cross (every speaker reads every story) are both drawn and
-    an item weighs the product of its two counts: the pigeonhole bootstrap (Owen 2007, arXiv 0712.1111, section 4),
-    whose variance errs on the wide side.
+    an item weighs the product of its two counts: the pigeonhole bootstrap (Owen 2007, arXiv 0712.1111), whose variance
+    errs a little on the wide side.
 
-    The ends are *expanded percentiles*: with G clusters a plain percentile interval is too narrow by
-    √((G − 1) / G) and by the normal's quantile in the place of Student's; the tail α/2 becomes
-    Φ(−√(G / (G − 1)) · t_{α/2, G − 1}) (Hesterberg 2015, arXiv 1411.5279, section 4.3). That keeps what percentiles
-    are good for (they stay in the statistic's range and follow its transformations), where a studentized interval
-    would not and BCa, which corrects skewness alone, stays too narrow. G is the effective number of clusters,
-    (Σ n_g)² / Σ n_g² (Kish 1965, "Survey Sampling", section 8.2). Where that tail is too far out for the
-    resamples (G ≤ 5 at the default level), the interval is value ± t_{α/2, G − 1} · √(G / (G − 1)) · the bootstrap's
-    standard deviation (Cameron, Gelbach & Miller 2008, Review of Economics and Statistics 90, section II).
-    Below 1.5 effective clusters there is no interval.
+    The ends are *expanded percentiles*: with G clusters a plain percentile interval is too narrow by √((G − 1) / G) and
+    by the normal's quantile in the place of Student's; the tail α/2 becomes Φ(−√(G / (G − 1)) · t_{α/2, G − 1})
+    (Hesterberg 2014, arXiv 1411.5279; `ExpandProbs` of his R package resample). That keeps what percentiles are good
+    for (they stay in the statistic's range and follow its transformations), where a studentized interval would not and
+    BCa, which corrects skewness alone, stays too narrow. G is the effective number of clusters, (Σ n_g)² / Σ n_g²
+    (after Kish 1965, "Survey Sampling"). Where that tail is too far out for the resamples (G ≤ 5 at the default level),
+    the interval is value ± t_{α/2, G − 1} · √(G / (G − 1)) · the bootstrap's standard deviation (Cameron, Gelbach &
+    Miller 2008, Review of Economics and Statistics 90, on why G − 1). Below 1.5 effective clusters there is no
+    interval.
 
     The result depends neither on the order of items nor on the names of clusters beyond their sorted order.
 
@@ -133,8 +132,8 @@ def bootstrap_ci(
         statistic: of the items, each of equal weight.
         level: confidence level, in (0, 1).
         support: least and greatest value possible, (0, 1) for shares; bounds are clipped to it. If every value lies
-            at one end of it, resampling would give an interval of no width; then the other bound is Wilson's for as
-            many trials as there are effective clusters.
+            at one end of it, resampling would give an interval of no width; then the other bound of the mean is
+            Wilson's for as many trials as there are effective clusters.
 
     Raises:
         InputError: if there are no values, they are not finite or outside the support, or keys are missing or None.
@@ -182,7 +181,7 @@ def bootstrap_cis(
     else:
         estimates, draws = _resample_medians(design, seed, num_resamples)
     return [
-        _interval(float(estimates[j]), draws[:, j], design, num_resamples, level, support)
+        _interval(float(estimates[j]), draws[:, j], design, num_resamples, level, support, share=statistic == "mean")
         for j in range(estimates.size)
     ]
 
@@ -225,11 +224,11 @@ def bootstrap_sums_ci(
         raise InputError(f"The statistic of all {design.n} items is {value}: there is nothing to measure.")
     if support is not None and not support[0] <= value <= support[1]:
         raise InputError(f"The statistic must lie in the support {support}; found {value}.")
-    return _interval(value, draws[:, 0], design, num_resamples, level, support)
+    return _interval(value, draws[:, 0], design, num_resamples, level, support, share=True)
 
 
 def wilson_ci(successes: float, n: float, *, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion without clusters, sound at 0 and at `n` (Wilson 1927, JASA 22, equation 5).
+    """Interval of a proportion without clusters, sound at 0 and at `n` (Wilson 1927, JASA 22).
 
     Args:
         successes: 0 to n; need not be whole.
@@ -241,7 +240,7 @@ def wilson_ci(successes: float, n: float, *, level: float = 0.95) -> tuple[float
     """
     if not (n > 0 and 0 <= successes <= n):
         raise InputError(f"A proportion needs 0 ≤ successes ≤ n and n > 0; found {successes} of {n}.")
-    z = float(norm.ppf((1 + _level(level)) / 2))
+    z = float(ndtri((1 + _level(level)) / 2))
     share = successes / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -282,10 +281,10 @@ def paired_difference(
 ) -> PairedDifference:
     """Mean difference `a − b` on the same items, with interval, test and power.
 
-    The interval is `bootstrap_ci` of the differences. The test flips the signs of whole clusters' differences
-    (Fisher's randomization test; Ernst 2004, Statistical Science 19, section 3): over all 2^k flips for k ≤ 12
-    clusters, else over seeded random ones with p = (1 + as extreme) / (1 + drawn) (Phipson & Smyth 2010,
-    arXiv 1603.05766, section 4). Where clusters cross, p is the larger of the two one-way tests'.
+    The interval is `bootstrap_ci` of the differences. The test flips the signs of whole clusters' differences (Fisher's
+    randomization test; Ernst 2004, Statistical Science 19): over all 2^k flips for k ≤ 12 clusters, else over seeded
+    random ones with p = (1 + as extreme) / (1 + drawn) (Phipson & Smyth 2010, arXiv 1603.05766). Where clusters cross,
+    p is the larger of the two one-way tests'.
 
     Args:
         a: (n,) values of the first run.
@@ -324,10 +323,10 @@ def paired_difference(
 def clustered_se(values: ArrayLike, clusters: Clusters | None = None, *, crossed: Clusters | None = None) -> float:
     """Standard error of the mean of items that depend on one another within clusters, > 0.
 
-    √(G / (G − 1) · Σ_g (Σ_{i in g} (x_i − mean))²) / n (Liang & Zeger 1986, Biometrika 73; Miller 2024,
-    arXiv 2411.00640, equation 4, with the small-sample factor). Where clusters cross: the two variances less that of
-    their intersection (Cameron, Gelbach & Miller 2011, Journal of Business & Economic Statistics 29, equation 2.8),
-    or the larger of the two where that is larger.
+    √(G / (G − 1) · Σ_g (Σ_{i in g} (x_i − mean))²) / n (Liang & Zeger 1986, Biometrika 73; Miller 2024, arXiv
+    2411.00640, of evaluations; the factor G / (G − 1) is for few clusters). Where clusters cross: the two variances
+    less that of their intersection (Cameron, Gelbach & Miller 2011, Journal of Business & Economic Statistics 29), or
+    the larger of the two where that is larger.
 
     Args:
         values: (n,), finite.
@@ -351,8 +350,7 @@ def minimal_detectable_difference(
     """The smallest true mean difference that a two-sided test on these items detects with the stated power, > 0.
 
     (t_{1 − α/2} + t_{power}) × `clustered_se`, with G − 1 degrees of freedom for G effective clusters (Bloom 1995,
-    Evaluation Review 19, "Minimum detectable effects"; with the normal's quantiles Miller 2024, arXiv 2411.00640,
-    section 5).
+    Evaluation Review 19, "Minimum detectable effects"; with the normal's quantiles Miller 2024, arXiv 2411.00640).
 
     Args:
         differences: (n,) item by item between two runs. The values of one run stand in where there is no second:
@@ -427,10 +425,6 @@ class _Design:
         """(G, m) for each way."""
         return [_sums(table, way) for way in self.ways]
 
-    def weights(self, seed: int, num_resamples: int) -> Iterator[Floats]:
-        """(rows, n) at a time: how often each item is in a resample."""
-        yield from _weights(self.ways, seed, num_resamples)
-
 
 def _table(values: ArrayLike) -> Floats:
     table = np.asarray(values, dtype=np.float64)
@@ -462,17 +456,22 @@ def _sums(table: Floats, way: Codes) -> Floats:
     return np.column_stack([np.bincount(way, weights=column) for column in table.T])
 
 
-def _weights(ways: Sequence[Codes], seed: int, num_resamples: int) -> Iterator[Floats]:
+def _weights(ways: Sequence[Codes], seed: int, num_resamples: int) -> Iterator[Codes]:
+    """(rows, n) at a time: how often each item is in a resample. Empty ones (clusters that cross) are left out."""
     if num_resamples < 1:
         raise InputError(f"The bootstrap needs ≥ 1 resample; found {num_resamples}.")
     generators = [np.random.default_rng([seed, i]) for i in range(len(ways))]
     step = max(1, _CHUNK // max(len(ways[0]), 1))
     for start in range(0, num_resamples, step):
         rows = min(step, num_resamples - start)
-        weights = np.ones((1, 1))
-        for way, generator in zip(ways, generators, strict=True):
-            weights = weights * _counts(int(way.max()) + 1, rows, generator)[:, way]
-        yield weights
+        first, *second = (
+            np.take(_counts(int(way.max()) + 1, rows, generator), way, axis=1)
+            for way, generator in zip(ways, generators, strict=True)
+        )
+        for other in second:
+            first *= other
+            first = first[first.any(axis=1)]
+        yield first
 
 
 def _counts(num_clusters: int, rows: int, generator: np.random.Generator) -> Codes:
@@ -489,7 +488,7 @@ def _means(sums: Floats) -> Floats:
 def _resample_sums(
     table: Floats, design: _Design, statistic: Callable[[Floats], Floats], seed: int, num_resamples: int
 ) -> tuple[Floats, Floats]:
-    """The statistic (q,) of all items, and (rows, q) of the resamples that are not empty."""
+    """The statistic (q,) of all items, and (rows, q) of the resamples."""
     ways = design.ways
     if len(ways) == 1:  # whole clusters come and go: their sums are enough
         table = _sums(table, ways[0])
@@ -498,26 +497,25 @@ def _resample_sums(
     with np.errstate(all="ignore"):
         estimates = statistic(table.sum(axis=0))
         for weights in _weights(ways, seed, num_resamples):
-            draws.append(statistic(weights[weights.any(axis=1)] @ table))
+            draws.append(statistic(weights @ table))
     return estimates, np.concatenate(draws)
 
 
 def _resample_medians(design: _Design, seed: int, num_resamples: int) -> tuple[Floats, Floats]:
-    """The median (m,) of all items, and (rows, m) of the resamples that are not empty."""
+    """The median (m,) of all items, and (rows, m) of the resamples."""
     orders = [np.argsort(column, kind="stable") for column in design.table.T]
     draws = []
-    for weights in design.weights(seed, num_resamples):
-        kept = weights[weights.any(axis=1)]
-        medians = [_medians(design.table[order, j], kept[:, order]) for j, order in enumerate(orders)]
+    for weights in _weights(design.ways, seed, num_resamples):
+        medians = [_medians(design.table[order, j], weights[:, order]) for j, order in enumerate(orders)]
         draws.append(np.column_stack(medians))
     return np.median(design.table, axis=0), np.concatenate(draws)
 
 
-def _medians(ascending: Floats, weights: Floats) -> Floats:
-    """(rows,): medians of values (n,) repeated as often as whole weights (rows, n) say."""
+def _medians(ascending: Floats, weights: Codes) -> Floats:
+    """(rows,): medians of values (n,) repeated as often as weights (rows, n) say."""
     ranks = np.cumsum(weights, axis=1)
     total = ranks[:, -1:]
-    low, high = (np.sum(ranks < place, axis=1) for place in (np.ceil(total / 2), np.floor(total / 2) + 1))
+    low, high = (np.sum(ranks < place, axis=1) for place in ((total + 1) // 2, total // 2 + 1))
     return np.asarray((ascending[low] + ascending[high]) / 2)
 
 
@@ -528,6 +526,8 @@ def _interval(
     num_resamples: int,
     level: float,
     support: tuple[float, float] | None,
+    *,
+    share: bool,
 ) -> Interval:
     tail = (1 - _level(level)) / 2
     effective = design.effective_clusters
@@ -536,20 +536,21 @@ def _interval(
         method: Literal["percentile", "t", "wilson", "constant", "none"], bounds: tuple[float, float] | None
     ) -> Interval:
         if bounds is not None and support is not None:
-            bounds = (max(bounds[0], support[0]), min(bounds[1], support[1]))
+            bounds = (max(bounds[0], float(support[0])), min(bounds[1], float(support[1])))
         return Interval(value, bounds, design.n, design.num_clusters, effective, method, level)
 
     draws = draws[np.isfinite(draws)]
     if effective < _FEWEST or len(draws) < (1 - _UNDEFINED) * num_resamples:
         return made("none", None)
     if np.ptp(draws) <= 1e-12 * max(1.0, abs(value)):
-        if support is None or value not in support:
+        end = next((end for end in support or () if math.isclose(value, end, abs_tol=1e-12)), None)
+        if support is None or end is None or not share:
             return made("constant", (value, value))
-        low, high = wilson_ci(effective if value == support[1] else 0, effective, level=level)
+        low, high = wilson_ci(effective if end == support[1] else 0, effective, level=level)
         width = support[1] - support[0]
         return made("wilson", (support[0] + width * low, support[0] + width * high))
-    inflation = math.sqrt(effective / (effective - 1)) * float(student.ppf(1 - tail, effective - 1))
-    expanded = float(norm.sf(inflation))
+    inflation = math.sqrt(effective / (effective - 1)) * float(stdtrit(effective - 1, 1 - tail))
+    expanded = float(ndtr(-inflation))
     if expanded < max(_TAIL / num_resamples, float(design.num_clusters) ** -design.num_clusters):
         half = inflation * float(np.std(draws))
         return made("t", (value - half, value + half))
@@ -614,5 +615,5 @@ def _one_way(centred: Floats, way: Codes) -> float:
 
 def _detectable(variance: float, design: _Design, power: float, alpha: float) -> float:
     freedom = design.effective_clusters - 1
-    quantiles = float(student.ppf(1 - alpha / 2, freedom) + student.ppf(power, freedom))
+    quantiles = float(stdtrit(freedom, 1 - alpha / 2) + stdtrit(freedom, power))
     return quantiles * math.sqrt(variance)

@@ -24,7 +24,7 @@ class Ranks:
     """The ranks that the gold can take when its ties are broken at random: `better + 1` to `better + tied`.
 
     The metrics below are expected values over that random order (McSherry & Najork 2008, "Computing information
-    retrieval performance measures efficiently in the presence of tied scores", ECIR, sections 2.2–2.4), so that a
+    retrieval performance measures efficiently in the presence of tied scores", ECIR), so that a
     model that gives every candidate the same score is at chance, neither first nor last.
 
     Attributes:
@@ -137,7 +137,7 @@ def normalize(
     `sum` is the log-likelihood as it is; `token` divides it by the number of tokens (Brown et al. 2020,
     arXiv 2005.14165, section 2.4); `second` divides it by the continuation's extent, which unlike tokens does not
     depend on the tokenizer; `pmi` subtracts the log-likelihood without the prompt, the pointwise mutual information
-    of prompt and continuation (Holtzman et al. 2021, arXiv 2104.08315, equation 2).
+    of prompt and continuation (Holtzman et al. 2021, arXiv 2104.08315).
 
     Args:
         loglik: (…, k) log-likelihoods of the continuations given the prompt, nats, ≤ 0.
