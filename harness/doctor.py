@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import warnings
@@ -31,6 +31,9 @@ REINSTALL = "Reinstall: pip install --force-reinstall {}"
 #: The demo corpus, the caches and a small checkpoint fit in this; real corpora need far more.
 MIN_FREE_GIB = 2.0
 GIB = 1 << 30
+
+#: Where a tracking URI names no port.
+PORTS = {"http": 80, "https": 443, "mssql": 1433, "mysql": 3306, "postgresql": 5432}
 
 #: torch.cuda finds no device without it; the file is Linux's.
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -69,23 +72,17 @@ def checks(*, results: Path = Path("results")) -> list[Check]:
     Args:
         results: the folder that runs will write to.
     """
-    return [check for probe in _probes(results) if (check := _run(probe)) is not None]
+    return [_run(probe) for probe in _probes(results)]
 
 
-def _run(probe: _Probe) -> Check | None:
+def _run(probe: _Probe) -> Check:
     try:
         detail = probe.run()
-    except _NotApplicableError:
-        return None
     except Fault as fault:
         return Check(probe.name, ok=False, detail=str(fault), remedy=fault.remedy)
     except Exception as error:  # noqa: BLE001 - a broken installation raises anything, and all of it is the finding
         return Check(probe.name, ok=False, detail=f"{type(error).__name__}: {error}", remedy=probe.remedy)
     return Check(probe.name, ok=True, detail=detail)
-
-
-class _NotApplicableError(Exception):
-    """Raised by a probe that has nothing to look at here."""
 
 
 def _probes(results: Path) -> tuple[_Probe, ...]:
@@ -267,12 +264,17 @@ def _disk(folder: Path) -> str:
 
 
 def _mlflow_store() -> str:
-    if importlib.util.find_spec("harness.tracking") is None:
-        raise _NotApplicableError
-    probe = getattr(importlib.import_module("harness.tracking"), "check_store", None)
-    if probe is None:
-        raise _NotApplicableError
-    return str(probe())
+    """Knocks at a server's or database's port, or tries the folder of a SQLite file; asks MLflow itself nothing."""
+    from harness.tracking import load_tracking_config
+
+    uri = load_tracking_config().uri
+    parts = urlsplit(uri)
+    if parts.hostname:
+        port = parts.port or PORTS[parts.scheme.partition("+")[0]]
+        socket.create_connection((parts.hostname, port), timeout=5).close()
+        return f"{parts.hostname}:{port} answers"
+    _, local, path = uri.partition(":///")
+    return _writable(Path(path).parent) if local else f"{uri.partition(':')[0]} (not looked at)"
 
 
 def _threads() -> str:

@@ -1,5 +1,6 @@
 """`harness doctor`: a sound installation passes; each thing that can break is found and has its remedy."""
 
+import socket
 import subprocess
 import sys
 from collections import namedtuple
@@ -158,17 +159,31 @@ def test_folders_called_tasks_and_models_do_no_harm(tmp_path):
     assert Path(done.stdout.strip().removeprefix("harness comes from ")) == Path(doctor.__file__).parent
 
 
-def test_a_store_without_a_check_is_left_out(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert doctor._run(doctor._Probe("mlflow store", doctor._mlflow_store, "")) is None
+def test_the_default_store_is_a_file_in_the_state_folder(empty_home, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert doctor._mlflow_store() == f"{empty_home / 'mlflow'} can be made"
 
 
-def test_a_store_that_does_not_answer_is_found(monkeypatch):
-    def unreachable() -> str:
-        raise ConnectionError("refused")
-
-    tracking = type("tracking", (), {"check_store": staticmethod(unreachable)})
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: "found")
-    monkeypatch.setattr("importlib.import_module", lambda name: tracking)
+def test_a_tracking_server_is_knocked_at(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+        assert doctor._mlflow_store() == f"127.0.0.1:{port} answers"
     check = doctor._run(doctor._Probe("mlflow store", doctor._mlflow_store, "Check tracking.uri."))
-    assert check == Check("mlflow store", False, "ConnectionError: refused", "Check tracking.uri.")
+    assert (check.ok, check.remedy) == (False, "Check tracking.uri.")
+    assert "refused" in check.detail
+    assert "secret" not in check.detail
+
+
+def test_a_database_is_knocked_at_on_its_usual_port(monkeypatch):
+    asked = []
+
+    def connect(address, timeout):
+        asked.append(address)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://user:secret@database.example/runs")
+    monkeypatch.setattr("socket.create_connection", connect)
+    with pytest.raises(TimeoutError):
+        doctor._mlflow_store()
+    assert asked == [("database.example", 5432)]
