@@ -26,7 +26,9 @@ class Registry(Generic[T]):
         not_members: modules of the package that are no members.
     """
 
-    def __init__(self, *, kind: str, package: str, attribute: str, group: str, not_members: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *, kind: str, package: str, attribute: str, group: str, not_members: tuple[str, ...] = ()
+    ) -> None:
         self.kind, self.package, self.attribute, self.group = kind, package, attribute, group
         self._not_members = not_members
 

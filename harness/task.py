@@ -67,6 +67,16 @@ class Loglikelihoods:
     num_tokens: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Unscorable:
+    """Why a request has no answer."""
+
+    reason: str
+
+
+Answer = Loglikelihoods | Unscorable
+
+
 class Task(Protocol):
     """A task by likelihood: requests → score → summarize, all pure.
 
@@ -85,7 +95,7 @@ class Task(Protocol):
         """Every likelihood the task needs from a model that knows `modalities`."""
         ...
 
-    def score(self, examples: Sequence[Any], options: Any, answers: Mapping[str, Loglikelihoods]) -> list[Item]:
+    def score(self, examples: Sequence[Any], options: Any, answers: Mapping[str, Answer]) -> list[Item]:
         """One record per item with every score; an item that cannot be scored carries `failed` with the reason."""
         ...
 

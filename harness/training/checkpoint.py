@@ -98,7 +98,9 @@ def load_checkpoint(folder: Path, *, sha256: str | None = None) -> Checkpoint:
         raise CheckpointError(f"{folder} holds no {WEIGHTS}.{why}")
     found = file_digest(folder / WEIGHTS)
     if sha256 and sha256 != found:
-        raise CheckpointError(f"{folder / WEIGHTS} has SHA-256 {found}, its card says {sha256}; fetch or train it again.")
+        raise CheckpointError(
+            f"{folder / WEIGHTS} has SHA-256 {found}, its card says {sha256}; fetch or train it again."
+        )
     if not (folder / RECORD).is_file():
         raise CheckpointError(f"{folder} holds no {RECORD}, which says the architecture of the weights.")
     content = json.loads((folder / RECORD).read_text("utf-8"))

@@ -100,5 +100,3 @@ def draw_spans(num_words: int, max_span_words: int, rng: np.random.Generator) ->
         spans.append((first, last))
         first = last
     return spans
-
-

@@ -191,7 +191,10 @@ class Trainer:
         part = self._state_folder.with_name(self._state_folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        save_file({k: v.contiguous() for k, v in self.model.state_dict().items() if k != "lm_head.weight"}, part / "model.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in self.model.state_dict().items() if k != "lm_head.weight"},
+            part / "model.safetensors",
+        )
         state = self.optimizer.state_dict()["state"]
         save_file({f"{i}.{k}": v for i, s in state.items() for k, v in s.items()}, part / "optimizer.safetensors")
         content = {

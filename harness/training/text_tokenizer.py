@@ -65,7 +65,9 @@ def train_text_tokenizer(texts: Iterable[str], config: TextTokenizerConfig, path
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise InputError(f"SentencePiece cannot make {config.vocab_size} text subwords of these texts: {error}") from None
+        raise InputError(
+            f"SentencePiece cannot make {config.vocab_size} text subwords of these texts: {error}"
+        ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.getvalue())
     return TextTokenizer(path)

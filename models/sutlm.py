@@ -1,0 +1,129 @@
+"""Adapter for joint speech-unit + text decoders trained by `harness train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.config import digest
+from harness.errors import InputError, UnitSystemError
+from harness.model import Hidden, ModelCard
+from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text, UnitSpan
+from harness.training.checkpoint import load_checkpoint
+from harness.training.vocabulary import START, SWITCH_TO
+
+
+class Sutlm:
+    """OPT-style decoder over one vocabulary of unit and text subwords (token formats: `harness/training/formats.py`)."""
+
+    modalities: frozenset[Modality] = frozenset({"speech", "text"})
+
+    def __init__(self, card: ModelCard, *, device: str = "cpu") -> None:
+        checkpoint = load_checkpoint(card.require_checkpoint(), sha256=card.sha256)
+        self.card = card
+        self.device = torch.device(device)
+        self.module = checkpoint.model.to(self.device)
+        self.tokenizers = checkpoint.tokenizers
+        self.vocabulary = checkpoint.tokenizers.vocabulary
+        self.max_length = checkpoint.architecture.context
+        # Architecture is implied by the weights' names and shapes, except for the number of heads.
+        self.fingerprint = digest(
+            {
+                "adapter": "sutlm/1",
+                "weights": checkpoint.weights_sha256,
+                "tokenizers": self.tokenizers.digest,
+                "heads": checkpoint.architecture.num_heads,
+            }
+        )
+        self._units: dict[AudioSpan, UnitSpan] = {}
+
+    def prepare(self, segments: Sequence[Segment]) -> None:
+        """Encodes the audio of all segments at once, each file whole."""
+        spans = list(dict.fromkeys(s.audio for s in segments if isinstance(s, Speech) and s.units is None and s.audio))
+        todo = [span for span in spans if span not in self._units]
+        if todo:
+            units = self.tokenizers.speech.encode(todo, device=self.device.type)
+            self._units.update(zip(todo, units, strict=True))
+
+    def encode_prompt(self, prompt: Prompt, target: Modality) -> list[int]:
+        """Start token, segments with switch tokens between modalities, and a switch to `target` where needed."""
+        if not prompt:
+            raise InputError("A prompt needs at least one segment; use encode_prior for the likelihood without one.")
+        ids = [START[prompt[0].modality]]
+        modality = prompt[0].modality
+        for segment in prompt:
+            if segment.modality != modality:
+                modality = segment.modality
+                ids.append(SWITCH_TO[modality])
+            ids += self.encode_continuation(segment)
+        return ids if modality == target else [*ids, SWITCH_TO[target]]
+
+    def encode_prior(self, source: Modality, target: Modality) -> list[int]:
+        """Start token of `source`, then the switch to `target` if it is another."""
+        return [START[source]] if source == target else [START[source], SWITCH_TO[target]]
+
+    def encode_continuation(self, segment: Segment) -> list[int]:
+        """Subword ids of one segment in the joint vocabulary."""
+        if isinstance(segment, Text):
+            subwords = self.tokenizers.text.encode(segment.text)
+        else:
+            subwords = self.tokenizers.speech.subwords(self._unit_span(segment))
+        offset = self.vocabulary.offset(segment.modality)
+        return [offset + i for i in subwords]
+
+    def decode(self, ids: Sequence[int]) -> Prompt:
+        """Segments of consecutive subwords of one modality; durations of decoded units are one frame each."""
+        segments: list[Segment] = []
+        for modality, run in groupby(
+            (i for i in ids if self.vocabulary.modality_of(i)), key=lambda i: self.vocabulary.modality_of(i)
+        ):
+            local = [i - self.vocabulary.offset(modality or "text") for i in run]
+            if modality == "text":
+                segments.append(Text(self.tokenizers.text.decode(local)))
+            else:
+                speech = self.tokenizers.speech
+                units = list(speech.units_of(local))
+                segments.append(Speech(units=UnitSpan.from_frames(units, rate_hz=speech.rate_hz, system=speech.system)))
+        return tuple(segments)
+
+    def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
+        """Final hidden states of right-padded `(batch, time)` ids."""
+        mask = None
+        if lengths is not None:
+            mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+            if past is not None:
+                seen = torch.ones(ids.shape[0], past.get_seq_length(), dtype=torch.long, device=ids.device)
+                mask = torch.cat([seen, mask], 1)
+        out = self.module.model.decoder(input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=keep)
+        return Hidden(out.last_hidden_state, out.past_key_values if keep else None)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Next-token logits over the joint vocabulary."""
+        logits: Tensor = self.module.lm_head(states)
+        return logits
+
+    def _unit_span(self, segment: Speech) -> UnitSpan:
+        if segment.units is not None:
+            if segment.units.system != self.tokenizers.speech.system:
+                raise UnitSystemError(
+                    f"Units of system {segment.units.system} were given to model '{self.card.name}', which reads units of "
+                    f"system {self.tokenizers.speech.system}; give audio, or units of the same tokenizer."
+                )
+            return segment.units
+        assert segment.audio is not None  # a Speech has audio or units
+        if segment.audio not in self._units:
+            self.prepare([segment])
+        return self._units[segment.audio]
+
+
+def MODEL(card: ModelCard, *, device: str = "cpu") -> Sutlm:  # noqa: N802 - the name every adapter exports
+    """Loads a `sutlm` checkpoint.
+
+    Raises:
+        CheckpointError: if weights or tokenizers are absent, altered or refused.
+    """
+    return Sutlm(card, device=device)

@@ -1,0 +1,341 @@
+"""Context retrieval accuracy: does the true continuation of a prompt rank first among those of other prompts?
+
+After the retrieval evaluation of Chou et al. 2023 (arXiv 2310.08715); the protocol is ours, `sutlm-style`: see
+docs/metrics.md. Each utterance is cut at the word boundary nearest its middle in time. For each first half (prompt) the
+second halves of all utterances (candidates) are ranked by loglikelihood, in four directions.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from harness.config import STRICT
+from harness.corpora.corpus import Corpus
+from harness.corpora.manifest import Utterance
+from harness.errors import CorpusError, InputError
+from harness.metrics.retrieval import (
+    Ranks,
+    Score,
+    chance_cross_entropy,
+    chance_rank,
+    chance_recall_at,
+    chance_reciprocal_rank,
+    gold_cross_entropy,
+    normalize,
+    rank_of_gold,
+)
+from harness.results import Item, Metric
+from harness.segments import DIRECTIONS, AudioSpan, Direction, Modality, Segment, Speech, Text, modalities_of
+from harness.stats import bootstrap_ci
+from harness.task import Answer, Loglikelihoods, Request, TaskInfo, Unscorable
+
+SCORES: tuple[Score, ...] = ("sum", "token", "second", "pmi")
+#: Loglikelihoods closer than this (nats) count as tied: it is float32 noise, not preference.
+TIE = 1e-4
+
+
+@dataclass(frozen=True, config=STRICT)
+class Options:
+    """The protocol of CRA.
+
+    Attributes:
+        n: prompts, drawn by seed from the split; `--limit` overrides it.
+        directions: prompt modality → continuation modality, u speech units, t text.
+        negatives: which other continuations compete: `random` ones, those of the `same_speaker`, or the
+            `length_matched` ones whose second halves last closest to the gold's.
+        num_candidates: candidates per prompt, the gold included; unset means as many as there are.
+        control: `shuffled_prompt` gives every prompt the continuation of another as gold, which must land at chance.
+        min_words: shortest utterance that is cut.
+    """
+
+    n: int = 100
+    directions: tuple[Direction, ...] = DIRECTIONS
+    negatives: Literal["random", "same_speaker", "length_matched"] = "random"
+    num_candidates: int | None = None
+    control: Literal["none", "shuffled_prompt"] = "none"
+    min_words: int = 4
+
+    def __post_init__(self) -> None:
+        if self.n < 2 or (self.num_candidates is not None and self.num_candidates < 2):
+            raise InputError(
+                f"CRA needs at least 2 candidates; found n={self.n}, num_candidates={self.num_candidates}."
+            )
+        if self.n > 20_000:
+            raise InputError(
+                f"CRA over {self.n} prompts means {self.n**2:.0e} pairs; set num_candidates or a smaller n."
+            )
+
+
+@plain_dataclass(frozen=True)
+class Example:
+    """A prompt with its candidates.
+
+    Attributes:
+        id: of the utterance.
+        speaker: unit of dependence for intervals.
+        prompt: first half, by modality.
+        continuation: second half, by modality.
+        seconds: length of the spoken second half.
+        candidates: positions in the list of examples, the gold among them.
+        gold: place of the gold in `candidates`.
+    """
+
+    id: str
+    speaker: str
+    prompt: Mapping[Modality, Segment]
+    continuation: Mapping[Modality, Segment]
+    seconds: float
+    candidates: tuple[int, ...] = ()
+    gold: int = 0
+
+    def extent(self, modality: Modality) -> float:
+        """Seconds of the continuation's speech or characters of its text."""
+        segment = self.continuation[modality]
+        return float(len(segment.text)) if isinstance(segment, Text) else self.seconds
+
+
+class Cra:
+    """The task; see the module's docstring."""
+
+    info = TaskInfo(
+        name="cra",
+        version=1,
+        description="context retrieval accuracy: rank the true continuation among N, in u2u, u2t, t2u, t2t",
+        source="after Chou et al. 2023, arXiv 2310.08715; protocol sutlm-style",
+        headline=tuple(f"cra.{d}.pmi.{m}" for m in ("r_at_1", "r_at_5", "mrr") for d in DIRECTIONS),
+        figures={
+            "cra_r_at_1": {
+                source: {target: f"cra.{source[0].replace('s', 'u')}2{target[0].replace('s', 'u')}.pmi.r_at_1" for target in ("speech", "text")}
+                for source in ("speech", "text")
+            }
+        },
+    )  # fmt: skip
+    Options = Options
+
+    def examples(self, corpus: Corpus, options: Options, *, limit: int | None, seed: int) -> list[Example]:
+        """Cut utterances with their candidate lists.
+
+        Raises:
+            CorpusError: if fewer than 2 utterances can be cut, or word times are missing where speech is asked for.
+        """
+        needs_times = any("u" in d for d in options.directions)
+        cut = _distinct([_cut(corpus, u, needs_times) for u in corpus.utterances if _num_words(u) >= options.min_words])
+        wanted = limit if limit is not None else options.n
+        if len(cut) < 2 or wanted < 2:
+            raise CorpusError(
+                f"CRA needs at least 2 utterances of {options.min_words} words or more; {corpus.name}:{corpus.split} "
+                f"offers {len(cut)}, asked for {wanted}."
+            )
+        if wanted < len(cut):
+            cut = sorted(random.Random(f"cra {seed}").sample(cut, wanted), key=lambda e: e.id)
+        golds = _derangement(len(cut), seed) if options.control == "shuffled_prompt" else range(len(cut))
+        return [_with_candidates(cut, i, gold, options, seed) for i, gold in enumerate(golds)]
+
+    def requests(
+        self, examples: Sequence[Example], options: Options, *, modalities: frozenset[Modality]
+    ) -> list[Request]:
+        """For each direction the likelihoods without a prompt, then one request per prompt."""
+        out = []
+        for direction in _possible(options, modalities):
+            source, target = modalities_of(direction)
+            pool = tuple(e.continuation[target] for e in examples)
+            everything = tuple(range(len(pool)))
+            out.append(Request(f"{direction}/prior", (), source, target, pool, everything))
+            out += [
+                Request(f"{direction}/{e.id}", (e.prompt[source],), source, target, pool, e.candidates)
+                for e in examples
+            ]
+        return out
+
+    def score(self, examples: Sequence[Example], options: Options, answers: Mapping[str, Answer]) -> list[Item]:
+        """One record per prompt and direction: ranks under every score, and what the gold itself got."""
+        items: list[Item] = []
+        for direction in options.directions:
+            prior = answers.get(f"{direction}/prior")
+            if prior is None:
+                continue  # a direction that the model's modalities rule out
+            for example in examples:
+                answer = answers[f"{direction}/{example.id}"]
+                head = {"id": f"{direction}/{example.id}", "direction": direction, "group": example.speaker}
+                failure = next((a.reason for a in (prior, answer) if isinstance(a, Unscorable)), None)
+                if failure:
+                    items.append({**head, "failed": failure})
+                else:
+                    assert isinstance(answer, Loglikelihoods) and isinstance(prior, Loglikelihoods)
+                    items.append({**head, **_score_one(examples, example, direction, answer, prior)})
+        return items
+
+    def summarize(self, items: Sequence[Item], options: Options, *, seed: int) -> dict[str, Metric]:
+        """Means over prompts with intervals clustered by speaker; median rank likewise."""
+        metrics: dict[str, Metric] = {}
+        for direction in options.directions:
+            rows = [i for i in items if i["direction"] == direction]
+            if rows:
+                metrics |= _summarize_direction(direction, rows, seed)
+        return metrics
+
+
+def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dict[str, Metric]:
+    groups = [r["group"] for r in rows]
+    counts = [int(r["num_candidates"]) for r in rows]
+    out: dict[str, Metric] = {}
+
+    def add(
+        key: str, values: list[float], higher: bool, chance: float | None, share: bool = False, median: bool = False
+    ) -> None:
+        interval = bootstrap_ci(
+            values, groups, seed=seed, statistic="median" if median else "mean", support=(0.0, 1.0) if share else None
+        )
+        out[f"cra.{direction}.{key}"] = interval.metric(higher_is_better=higher, chance=chance)
+
+    for score in SCORES:
+        ranks = [
+            Ranks(**{k: r["ranks"][score][k] for k in ("better", "tied")}, num_candidates=n)
+            for r, n in zip(rows, counts, strict=True)
+        ]
+        for k in (1, 5):
+            chance = float(np.mean([chance_recall_at(k, n) for n in counts]))
+            add(f"{score}.r_at_{k}", [r.recall_at(k) for r in ranks], True, chance, share=True)
+        add(
+            f"{score}.mrr",
+            [r.reciprocal for r in ranks],
+            True,
+            float(np.mean([chance_reciprocal_rank(n) for n in counts])),
+            share=True,
+        )
+        add(
+            f"{score}.median_rank",
+            [r.mid for r in ranks],
+            False,
+            float(np.median([chance_rank(n) for n in counts])),
+            median=True,
+        )
+    for score in ("sum", "pmi"):
+        chance = float(np.mean([chance_cross_entropy(n) for n in counts])) if score == "pmi" else None
+        add(f"{score}.candidate_ce", [r["candidate_ce"][score] for r in rows], False, chance)
+    add("gold_nll", [r["gold_nll"] for r in rows], False, None)
+    add("gold_pmi", [r["gold_pmi"] for r in rows], True, 0.0)
+    return out
+
+
+def _score_one(
+    examples: Sequence[Example], example: Example, direction: str, answer: Loglikelihoods, prior: Loglikelihoods
+) -> Item:
+    source, target = modalities_of(direction)
+    chosen = [examples[i] for i in example.candidates]
+    extent = np.array([c.extent(target) for c in chosen])
+    prior_values = prior.values[list(example.candidates)]
+    scores = {
+        name: normalize(answer.values, name, num_tokens=answer.num_tokens, extent=extent, prior=prior_values)
+        for name in SCORES
+    }
+    # The tie tolerance is stated in nats of the sum; the other scores divide the sum.
+    ranks = {
+        name: rank_of_gold(values, example.gold, tolerance=TIE if name in ("sum", "pmi") else 0.0)
+        for name, values in scores.items()
+    }
+    top = chosen[int(np.argmax(scores["pmi"]))]
+    return {
+        "prompt": _words(example.prompt),
+        "gold": _words(chosen[example.gold].continuation),
+        "top": _words(top.continuation),
+        "num_candidates": len(chosen),
+        "ranks": {n: {"rank": r.mid, "better": r.better, "tied": r.tied} for n, r in ranks.items()},
+        "gold_loglikelihood": float(answer.values[example.gold]),
+        "gold_tokens": int(answer.num_tokens[example.gold]),
+        "gold_extent": float(extent[example.gold]),
+        "gold_nll": float(-answer.values[example.gold] / extent[example.gold]),
+        "gold_pmi": float(scores["pmi"][example.gold]),
+        "candidate_ce": {n: gold_cross_entropy(scores[n], example.gold) for n in ("sum", "pmi")},
+    }
+
+
+def _words(half: Mapping[Modality, Segment]) -> str:
+    text = half["text"]
+    assert isinstance(text, Text)  # every example carries its words
+    return text.text
+
+
+def _possible(options: Options, modalities: frozenset[Modality]) -> list[Direction]:
+    possible = [d for d in options.directions if set(modalities_of(d)) <= modalities]
+    if not possible:
+        raise InputError(
+            f"None of the directions {', '.join(options.directions)} fits a model of {' and '.join(sorted(modalities))}."
+        )
+    return possible
+
+
+def _num_words(utterance: Utterance) -> int:
+    return len(utterance.words) if utterance.words is not None else len(utterance.text.split())
+
+
+def _cut(corpus: Corpus, utterance: Utterance, needs_times: bool) -> Example:
+    if utterance.words is None:
+        if needs_times:
+            raise CorpusError(
+                f"Utterance '{utterance.id}' of {corpus.name}:{corpus.split} has no word times, so its speech cannot be "
+                "cut at a word boundary; add alignments, or set cra.directions=[t2t]."
+            )
+        words = utterance.text.split()
+        middle = len(words) // 2
+        halves = " ".join(words[:middle]), " ".join(words[middle:])
+        text: dict[str, dict[Modality, Segment]] = {"a": {"text": Text(halves[0])}, "b": {"text": Text(halves[1])}}
+        return Example(utterance.id, utterance.speaker, text["a"], text["b"], 0.0)
+    words = [w.word for w in utterance.words]
+    middle = min(range(1, len(words)), key=lambda k: abs(utterance.words[k].start - utterance.seconds / 2))  # type: ignore[index]
+    at = utterance.words[middle].start
+    path = corpus.audio_path(utterance)
+    first: dict[Modality, Segment] = {
+        "text": Text(" ".join(words[:middle])),
+        "speech": Speech(AudioSpan(path, 0.0, at)),
+    }
+    second: dict[Modality, Segment] = {
+        "text": Text(" ".join(words[middle:])),
+        "speech": Speech(AudioSpan(path, at, None)),
+    }
+    return Example(utterance.id, utterance.speaker, first, second, utterance.seconds - at)
+
+
+def _distinct(examples: Sequence[Example]) -> list[Example]:
+    # A second half that occurs twice would be a wrong negative of its own twin.
+    seen: set[str] = set()
+    return [e for e in examples if not (_words(e.continuation) in seen or seen.add(_words(e.continuation)))]  # type: ignore[func-returns-value]
+
+
+def _derangement(n: int, seed: int) -> list[int]:
+    order = list(range(n))
+    random.Random(f"cra control {seed}").shuffle(order)
+    # One cycle through all: nobody keeps its own.
+    following = {a: b for a, b in zip(order, [*order[1:], order[0]], strict=True)}
+    return [following[i] for i in range(n)]
+
+
+def _with_candidates(examples: Sequence[Example], index: int, gold: int, options: Options, seed: int) -> Example:
+    others = [i for i in range(len(examples)) if i != gold]
+    if options.control == "shuffled_prompt":
+        # The prompt's own continuation would not be a chance competitor.
+        others = [i for i in others if i != index]
+    if options.negatives == "same_speaker":
+        others = [i for i in others if examples[i].speaker == examples[gold].speaker]
+    if options.negatives == "length_matched":
+        others.sort(key=lambda i: (abs(examples[i].seconds - examples[gold].seconds), examples[i].id))
+    keep = len(others) if options.num_candidates is None else options.num_candidates - 1
+    if len(others) < max(keep, 1):
+        raise CorpusError(
+            f"Prompt '{examples[index].id}' has {len(others)} negatives of kind {options.negatives}, "
+            f"{max(keep, 1)} were asked for; lower cra.num_candidates or raise cra.n."
+        )
+    if options.negatives != "length_matched" and keep < len(others):
+        others = random.Random(f"cra negatives {seed} {examples[index].id}").sample(others, keep)
+    candidates = tuple(sorted([gold, *others[:keep]]))
+    e = examples[index]
+    return Example(e.id, e.speaker, e.prompt, e.continuation, e.seconds, candidates, candidates.index(gold))
+
+
+TASK = Cra()
