@@ -29,6 +29,11 @@ def home() -> Path:
     return Path(os.environ["HARNESS_HOME"]) if os.environ.get("HARNESS_HOME") else user_cache_path("sutlm-harness")
 
 
+def cache_folder() -> Path:
+    """Where caches lie: `$HARNESS_CACHE`, else `cache` under `home()`."""
+    return Path(os.environ["HARNESS_CACHE"]) if os.environ.get("HARNESS_CACHE") else home() / "cache"
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping.
 

@@ -27,8 +27,8 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+        hint = f" The nearest is '{near[0]}'." if near else ""
         listing = ", ".join(names) if names else "none"
         super().__init__(f"There is no {kind} called '{name}'.{hint} Known: {listing}.")
 

@@ -87,7 +87,12 @@ def evaluate(model: Model, config: RunConfig, *, progress: Progress | None = Non
     return RunResult(
         run_id=f"{model.card.name}-{digest(identity)[:12]}",
         model={"name": model.card.name, "fingerprint": model.fingerprint, "adapter": model.card.adapter},
-        corpus={"name": corpus.name, "split": corpus.split, "digest": corpus.digest, "utterances": len(corpus.utterances)},
+        corpus={
+            "name": corpus.name,
+            "split": corpus.split,
+            "digest": corpus.digest,
+            "utterances": len(corpus.utterances),
+        },
         tasks=results,
         protocol={
             "run": plain(config),
@@ -97,7 +102,7 @@ def evaluate(model: Model, config: RunConfig, *, progress: Progress | None = Non
             "versions": versions(),
             "git": git_revision(),
         },
-    )  # fmt: skip
+    )
 
 
 def _run_task(

@@ -154,7 +154,8 @@ def adapter_registry() -> Registry[ModelFactory]:
 def cards_folder() -> Path:
     """Where the shipped cards lie."""
     spec = importlib.util.find_spec(CARDS_PACKAGE)
-    assert spec is not None and spec.submodule_search_locations  # shipped with the package
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"The package {CARDS_PACKAGE} is missing; reinstall sutlm-harness.")
     return Path(next(iter(spec.submodule_search_locations)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import pkgutil
@@ -64,6 +65,15 @@ class Registry(Generic[T]):
                 return cast(T, _load_plugin(point, self.kind))
         module = importlib.import_module(f"{self.package}.{name}")
         return cast(T, getattr(module, self.attribute))
+
+    def first_line(self, name: str) -> str:
+        """The first line of a built-in's module docstring, read without importing it; empty for plug-ins."""
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            return ""
+        path = Path(next(iter(spec.submodule_search_locations))) / f"{name}.py"
+        doc = ast.get_docstring(ast.parse(path.read_text("utf-8"))) if path.is_file() else None
+        return (doc or "").partition("\n")[0]
 
     def _builtin_names(self) -> list[str]:
         spec = importlib.util.find_spec(self.package)

@@ -18,7 +18,7 @@ from harness.training.vocabulary import START, SWITCH_TO
 
 
 class Sutlm:
-    """OPT-style decoder over one vocabulary of unit and text subwords (token formats: `harness/training/formats.py`)."""
+    """OPT-style decoder over one vocabulary of unit and text subwords; its sequences are those of `harness.training`."""
 
     modalities: frozenset[Modality] = frozenset({"speech", "text"})
 
@@ -107,20 +107,20 @@ class Sutlm:
         return logits
 
     def _unit_span(self, segment: Speech) -> UnitSpan:
-        if segment.units is not None:
-            if segment.units.system != self.tokenizers.speech.system:
-                raise UnitSystemError(
-                    f"Units of system {segment.units.system} were given to model '{self.card.name}', which reads units of "
-                    f"system {self.tokenizers.speech.system}; give audio, or units of the same tokenizer."
-                )
-            return segment.units
-        assert segment.audio is not None  # a Speech has audio or units
-        if segment.audio not in self._units:
-            self.prepare([segment])
-        return self._units[segment.audio]
+        if segment.units is None and segment.audio is not None:
+            if segment.audio not in self._units:
+                self.prepare([segment])
+            return self._units[segment.audio]
+        system = self.tokenizers.speech.system
+        if segment.units is None or segment.units.system != system:
+            raise UnitSystemError(
+                f"Units of system {segment.units and segment.units.system} were given to '{self.card.name}', which reads "
+                f"units of system {system}; give audio, or units of the same tokenizer."
+            )
+        return segment.units
 
 
-def MODEL(card: ModelCard, *, device: str = "cpu") -> Sutlm:  # noqa: N802 - the name every adapter exports
+def MODEL(card: ModelCard, *, device: str = "cpu") -> Sutlm:
     """Loads a `sutlm` checkpoint.
 
     Raises:

@@ -100,6 +100,12 @@ class Example:
         return float(len(segment.text)) if isinstance(segment, Text) else self.seconds
 
 
+_FIGURE = {
+    "prompt: speech": {"continuation: speech": "cra.u2u.pmi.r_at_1", "continuation: text": "cra.u2t.pmi.r_at_1"},
+    "prompt: text": {"continuation: speech": "cra.t2u.pmi.r_at_1", "continuation: text": "cra.t2t.pmi.r_at_1"},
+}
+
+
 class Cra:
     """The task; see the module's docstring."""
 
@@ -109,13 +115,8 @@ class Cra:
         description="context retrieval accuracy: rank the true continuation among N, in u2u, u2t, t2u, t2t",
         source="after Chou et al. 2023, arXiv 2310.08715; protocol sutlm-style",
         headline=tuple(f"cra.{d}.pmi.{m}" for m in ("r_at_1", "r_at_5", "mrr") for d in DIRECTIONS),
-        figures={
-            "cra_r_at_1": {
-                source: {target: f"cra.{source[0].replace('s', 'u')}2{target[0].replace('s', 'u')}.pmi.r_at_1" for target in ("speech", "text")}
-                for source in ("speech", "text")
-            }
-        },
-    )  # fmt: skip
+        figures={"cra_r_at_1": _FIGURE},
+    )
     Options = Options
 
     def examples(self, corpus: Corpus, options: Options, *, limit: int | None, seed: int) -> list[Example]:
@@ -163,11 +164,10 @@ class Cra:
             for example in examples:
                 answer = answers[f"{direction}/{example.id}"]
                 head = {"id": f"{direction}/{example.id}", "direction": direction, "group": example.speaker}
-                failure = next((a.reason for a in (prior, answer) if isinstance(a, Unscorable)), None)
-                if failure:
-                    items.append({**head, "failed": failure})
+                if isinstance(prior, Unscorable) or isinstance(answer, Unscorable):
+                    reasons = [a.reason for a in (prior, answer) if isinstance(a, Unscorable)]
+                    items.append({**head, "failed": reasons[0]})
                 else:
-                    assert isinstance(answer, Loglikelihoods) and isinstance(prior, Loglikelihoods)
                     items.append({**head, **_score_one(examples, example, direction, answer, prior)})
         return items
 
@@ -227,7 +227,7 @@ def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dic
 def _score_one(
     examples: Sequence[Example], example: Example, direction: str, answer: Loglikelihoods, prior: Loglikelihoods
 ) -> Item:
-    source, target = modalities_of(direction)
+    _, target = modalities_of(direction)
     chosen = [examples[i] for i in example.candidates]
     extent = np.array([c.extent(target) for c in chosen])
     prior_values = prior.values[list(example.candidates)]
@@ -258,15 +258,14 @@ def _score_one(
 
 def _words(half: Mapping[Modality, Segment]) -> str:
     text = half["text"]
-    assert isinstance(text, Text)  # every example carries its words
-    return text.text
+    return text.text if isinstance(text, Text) else ""
 
 
 def _possible(options: Options, modalities: frozenset[Modality]) -> list[Direction]:
     possible = [d for d in options.directions if set(modalities_of(d)) <= modalities]
     if not possible:
         raise InputError(
-            f"None of the directions {', '.join(options.directions)} fits a model of {' and '.join(sorted(modalities))}."
+            f"A model of {' and '.join(sorted(modalities))} has none of the directions {', '.join(options.directions)}."
         )
     return possible
 
@@ -279,8 +278,8 @@ def _cut(corpus: Corpus, utterance: Utterance, needs_times: bool) -> Example:
     if utterance.words is None:
         if needs_times:
             raise CorpusError(
-                f"Utterance '{utterance.id}' of {corpus.name}:{corpus.split} has no word times, so its speech cannot be "
-                "cut at a word boundary; add alignments, or set cra.directions=[t2t]."
+                f"Utterance '{utterance.id}' of {corpus.name}:{corpus.split} has no word times, so its speech cannot "
+                "be cut at a word boundary; add alignments, or set cra.directions=[t2t]."
             )
         words = utterance.text.split()
         middle = len(words) // 2
@@ -312,7 +311,7 @@ def _derangement(n: int, seed: int) -> list[int]:
     order = list(range(n))
     random.Random(f"cra control {seed}").shuffle(order)
     # One cycle through all: nobody keeps its own.
-    following = {a: b for a, b in zip(order, [*order[1:], order[0]], strict=True)}
+    following = dict(zip(order, [*order[1:], order[0]], strict=True))
     return [following[i] for i in range(n)]
 
 

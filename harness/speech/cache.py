@@ -9,7 +9,7 @@ from contextlib import closing
 
 import numpy as np
 
-from harness.config import home
+from harness.config import cache_folder
 from harness.segments import UnitSpan
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS units (audio TEXT PRIMARY KEY, units BLOB NOT NULL, durations BLOB NOT NULL)"
@@ -25,7 +25,7 @@ class UnitCache:
 
     def __init__(self, system: str, rate_hz: float) -> None:
         self.system, self.rate_hz = system, rate_hz
-        self.path = home() / "cache" / "units" / system / "units.sqlite3"
+        self.path = cache_folder() / "units" / system / "units.sqlite3"
 
     def get(self, audio_digests: Iterable[str]) -> dict[str, UnitSpan]:
         """The units known, by the SHA-256 of the audio file's bytes."""

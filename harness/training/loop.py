@@ -125,7 +125,7 @@ class Trainer:
             report = self._one_step()
             self.history.append({"step": report.step, "loss": report.loss, "tokens": report.tokens, **report.dev})
             if self._state_folder and (self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps):
-                self._save()
+                self._save(self._state_folder)
             if on_step:
                 on_step(report)
         return self.model.eval()
@@ -186,9 +186,8 @@ class Trainer:
         else:
             yield
 
-    def _save(self) -> None:
-        assert self._state_folder is not None
-        part = self._state_folder.with_name(self._state_folder.name + ".part")
+    def _save(self, folder: Path) -> None:
+        part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         save_file(
@@ -206,11 +205,11 @@ class Trainer:
             "history": self.history,
         }
         (part / "state.json").write_text(json.dumps(content), "utf-8")
-        old = self._state_folder.with_name(self._state_folder.name + ".old")
+        old = folder.with_name(folder.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
-        if self._state_folder.exists():
-            self._state_folder.replace(old)
-        part.replace(self._state_folder)
+        if folder.exists():
+            folder.replace(old)
+        part.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
 
     def _resume(self) -> None:

@@ -1,0 +1,578 @@
+"""The command line: one function per subcommand; parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import __version__
+from harness.errors import HarnessError, InputError
+
+if TYPE_CHECKING:
+    from harness.report import Table
+    from harness.results import RunResult
+
+_EXAMPLES = """examples:
+  harness list models
+  harness run --model sutlm-tiny --tasks cra
+  harness run --model sutlm-tiny --tasks cra --set cra.negatives=same_speaker --output out/same
+  harness train --model sutlm-350m --corpus librispeech
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0 fine, 2 usage or bad input, 1 failure."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.call(arguments))
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("harness: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has enough; without this Python complains once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def _run(a: argparse.Namespace) -> int:
+    from harness.config import parse_settings
+    from harness.evaluate import RunConfig, evaluate, load_tasks
+    from harness.model import load_model, read_card
+    from harness.report import results_table
+    from harness.results import summary, write_results
+
+    config = RunConfig(
+        tasks=_names(a.tasks),
+        corpus=a.corpus,
+        split=a.split,
+        limit=a.limit,
+        seed=a.seed,
+        batch_tokens=a.batch_tokens,
+        settings=parse_settings(a.set),
+    )
+    tasks = load_tasks(config.tasks, config.settings)
+    infos = {name: task.info for name, (task, _) in tasks.items()}
+    models = _names(a.model)
+    # Every card is read and every checkpoint looked for before the first hour is spent.
+    for card in [read_card(name) for name in models]:
+        card.require_checkpoint()
+    _limit_cache(a)
+    results: list[RunResult] = []
+    for name in models:
+        with _Progress(a) as progress:
+            result = evaluate(load_model(name, device=a.device), config, progress=progress.update)
+        folder = _output(a, result.run_id, result.model["name"], several=len(models) > 1)
+        write_results(result, folder)
+        _say(a, f"results in {folder}")
+        _track(a, result, infos, folder)
+        results.append(result)
+    if a.json:
+        _print_json([summary(r) for r in results] if len(results) > 1 else summary(results[0]))
+    else:
+        for task, info in infos.items():
+            _print_table(results_table(task, results, info))
+            for result in results:
+                print(result.tasks[task].signature)
+    return 0
+
+
+def _output(a: argparse.Namespace, run_id: str, model: str, *, several: bool) -> Path:
+    if a.output is None:
+        return Path("results") / run_id
+    return Path(a.output) / model if several else Path(a.output)
+
+
+def _track(a: argparse.Namespace, result: RunResult, infos: Any, folder: Path) -> None:
+    if a.no_tracking:
+        return
+    from harness.tracking import TrackingError, load_tracking_config, log_run
+
+    try:
+        logged = log_run(result, load_tracking_config(), infos=infos, folder=folder)
+    except TrackingError as error:
+        # Loud, but the results are on disk: a lost tracking server costs no evaluation.
+        print(f"harness: warning: {error}", file=sys.stderr)
+        return
+    _say(a, f"MLflow run {logged.run_id}{f' at {logged.url}' if logged.url else ''}; open it with: harness ui")
+
+
+def _limit_cache(a: argparse.Namespace) -> None:
+    if a.no_cache:
+        folder = tempfile.TemporaryDirectory(prefix="harness-cache-")
+        os.environ["HARNESS_CACHE"] = folder.name
+        a.keep_alive = folder
+
+
+# --- list, show -------------------------------------------------------------------------------------------------------
+
+
+def _list(a: argparse.Namespace) -> int:
+    rows = {"tasks": _list_tasks, "models": _list_models, "corpora": _list_corpora}[a.what]()
+    if a.json:
+        _print_json(rows)
+        return 0
+    from harness.report import Table
+
+    columns = tuple(rows[0]) if rows else ("name",)
+    _print_table(Table(f"{len(rows)} {a.what}", columns, tuple(tuple(r.values()) for r in rows)), left=True)
+    return 0
+
+
+def _list_tasks() -> list[dict[str, str]]:
+    from harness.task import task_registry
+
+    return _registered(task_registry())
+
+
+def _list_corpora() -> list[dict[str, str]]:
+    from harness.corpora.corpus import corpus_registry
+
+    return _registered(corpus_registry())
+
+
+def _registered(registry: Any) -> list[dict[str, str]]:
+    return [
+        {"name": name, "description": registry.first_line(name), "from": source}
+        for name, source in registry.sources().items()
+    ]
+
+
+def _list_models() -> list[dict[str, str]]:
+    from harness.model import card_names, read_card
+
+    cards = [read_card(name) for name in card_names()]
+    return [
+        {
+            "name": c.name,
+            "adapter": c.adapter,
+            "weights": "here" if c.available else "absent",
+            "description": c.description,
+        }
+        for c in cards
+    ]
+
+
+def _show(a: argparse.Namespace) -> int:
+    from harness.config import plain
+    from harness.model import card_names, read_card
+    from harness.task import task_registry
+
+    if a.name in task_registry().sources() or ".py:" in a.name:
+        task = task_registry().load(a.name)
+        _print_data(a, {"task": plain(task.info), "options": plain(task.Options())})
+    elif a.name in card_names() or a.name.endswith((".yaml", ".yml")):
+        card = read_card(a.name)
+        _print_data(a, {**plain(card), "checkpoint_path": str(card.checkpoint_path), "available": card.available})
+    else:
+        from harness.errors import UnknownNameError
+
+        raise UnknownNameError("task or model", a.name, [*task_registry().sources(), *card_names()])
+    return 0
+
+
+# --- data, tokenizer --------------------------------------------------------------------------------------------------
+
+
+def _data_prepare(a: argparse.Namespace) -> int:
+    from harness.corpora.corpus import prepare_corpus, prepared_splits
+
+    folder = prepare_corpus(a.name, Path(a.root) if a.root else None, _names(a.splits) if a.splits else ())
+    splits = prepared_splits(folder.name)
+    report = {
+        name: {"manifest": str(s.manifest), "audio": str(s.root), "notes": list(s.notes)} for name, s in splits.items()
+    }
+    _print_data(a, report)
+    return 0
+
+
+def _data_show(a: argparse.Namespace) -> int:
+    from harness.corpora.show import describe_corpus
+
+    _print_data(a, describe_corpus(a.name, a.split))
+    return 0
+
+
+def _data_check(a: argparse.Namespace) -> int:
+    from harness.corpora.show import check_manifest
+
+    _print_data(a, check_manifest(Path(a.manifest), Path(a.root) if a.root else None))
+    return 0
+
+
+def _tokenizer_train(a: argparse.Namespace) -> int:
+    from harness.config import build, parse_settings
+    from harness.speech.tokenizer import TokenizerConfig, train_tokenizer
+
+    config = build(TokenizerConfig, parse_settings(a.set), where="--set")
+    with _Progress(a) as progress:
+        summary = train_tokenizer(
+            a.corpus, a.split, config, Path(a.output), seed=a.seed, limit=a.limit, device=a.device,
+            progress=lambda done, total: progress.update("units", done, total),
+        )  # fmt: skip
+    _print_data(a, summary)
+    return 0
+
+
+def _tokenizer_encode(a: argparse.Namespace) -> int:
+    from harness.segments import AudioSpan
+    from harness.speech.tokenizer import EncodeStats, SpeechTokenizer
+
+    tokenizer = SpeechTokenizer.load(Path(a.tokenizer))
+    _limit_cache(a)
+    stats: list[EncodeStats] = []
+    spans = tokenizer.encode([AudioSpan(Path(f)) for f in a.audio], device=a.device, report=stats.append)
+    for file, span in zip(a.audio, spans, strict=True):
+        row = {
+            "audio": file,
+            "system": span.system,
+            "rate_hz": span.rate_hz,
+            "units": span.units,
+            "durations": span.durations,
+        }
+        print(json.dumps({**row, "subwords": tokenizer.subwords(span)}))
+    _say(
+        a,
+        f"{stats[0].num_files} files, {stats[0].num_cached} from the cache, {stats[0].times_real_time:.0f} x real time",
+    )
+    return 0
+
+
+def _tokenizer_show(a: argparse.Namespace) -> int:
+    from harness.speech.tokenizer import describe
+
+    _print_data(a, describe(Path(a.tokenizer)))
+    return 0
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def _train(a: argparse.Namespace) -> int:
+    from harness.config import merge, parse_settings, plain
+    from harness.model import read_card
+    from harness.training.train import train_model, training_card
+
+    asked = {"steps": a.steps, "batch_tokens": a.batch_tokens, "seed": a.seed}
+    settings = merge(parse_settings(a.set), {"training": {k: v for k, v in asked.items() if v is not None}})
+    card = training_card(read_card(a.model), corpus=a.corpus, settings=settings)
+    logger = _training_logger(a, card)
+    with _Progress(a) as progress:
+
+        def on_step(step: Any) -> None:
+            dev = "".join(f" {k} {v:.3f}" for k, v in step.dev.items())
+            progress.update(
+                "training", step.step, step.steps, f"loss {step.loss:.3f}{dev} {step.tokens_per_s:,.0f} tokens/s"
+            )
+            if logger:
+                logger.log(
+                    step.step,
+                    {
+                        "loss": step.loss,
+                        "learning_rate": step.learning_rate,
+                        "grad_norm": step.grad_norm,
+                        "tokens": step.tokens,
+                        "tokens_per_s": step.tokens_per_s,
+                        **step.dev,
+                    },
+                )
+
+        try:
+            trained = train_model(
+                card,
+                output=Path(a.output) if a.output else None,
+                device=a.device,
+                on_step=on_step,
+                progress=progress.update,
+            )
+        except BaseException:
+            if logger:
+                logger.close("FAILED")
+            raise
+    if logger:
+        logger.close()
+    _print_data(a, plain(trained))
+    return 0
+
+
+def _training_logger(a: argparse.Namespace, card: Any) -> Any:
+    if a.no_tracking:
+        return None
+    from harness.config import digest
+    from harness.tracking import TrackingError, load_tracking_config, training_logger
+
+    try:
+        return training_logger(
+            load_tracking_config(),
+            f"train {card.name}",
+            {"architecture": card.architecture, "training": card.training, "tokenizers": card.tokenizers},
+            {"kind": "training", "model": card.name, "key": digest([card.name, card.training, card.architecture])[:16]},
+        )
+    except TrackingError as error:
+        print(f"harness: warning: {error}", file=sys.stderr)
+        return None
+
+
+# --- ui, doctor -------------------------------------------------------------------------------------------------------
+
+
+def _ui(a: argparse.Namespace) -> int:
+    from harness.tracking import load_tracking_config, serve_ui
+
+    server = serve_ui(load_tracking_config(), port=a.port, open_browser=a.open)
+    print(f"MLflow at {server.url} (Ctrl-C stops it)", flush=True)
+    server.wait()
+    return 0
+
+
+def _doctor(a: argparse.Namespace) -> int:
+    from harness.doctor import checks
+
+    found = checks()
+    if a.json:
+        _print_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in found])
+    else:
+        for c in found:
+            print(f"{'ok  ' if c.ok else 'FAIL'}  {c.name}: {c.detail}" + ("" if c.ok else f"\n      {c.remedy}"))
+    return 0 if all(c.ok for c in found) else 1
+
+
+# --- printing ---------------------------------------------------------------------------------------------------------
+
+
+class _Progress:
+    """A progress bar on a terminal, a line every ten seconds elsewhere, nothing with `--quiet`; always on stderr."""
+
+    def __init__(self, a: argparse.Namespace) -> None:
+        self._quiet, self._last, self._bar = a.quiet, time.monotonic(), None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Progress:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}"), console=Console(stderr=True),
+            )  # fmt: skip
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, what: str, done: int, total: int, detail: str = "") -> None:
+        """Says that `done` of `total` are finished."""
+        if self._bar:
+            if what not in self._tasks:
+                self._tasks[what] = self._bar.add_task(what, total=total, detail=detail)
+            self._bar.update(self._tasks[what], completed=done, total=total, detail=detail)
+        elif not self._quiet and (done == total or time.monotonic() - self._last >= 10):
+            self._last = time.monotonic()
+            print(f"{what} {done}/{total} {detail}".rstrip(), file=sys.stderr, flush=True)
+
+
+def _print_table(table: Table, *, left: bool = False) -> None:
+    if not sys.stdout.isatty():
+        print(table.plain())
+        return
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    out = RichTable(title=table.title, title_justify="left")
+    for i, column in enumerate(table.columns):
+        out.add_column(column, justify="left" if left or i == 0 else "right", overflow="fold")
+    for row in table.rows:
+        out.add_row(*row)
+    Console().print(out)
+
+
+def _print_data(a: argparse.Namespace, data: Any) -> None:
+    if a.json:
+        _print_json(data)
+        return
+    import yaml
+
+    from harness.config import plain
+
+    print(yaml.safe_dump(plain(data), sort_keys=False, allow_unicode=True, width=120).rstrip())
+
+
+def _print_json(data: Any) -> None:
+    from harness.config import plain
+
+    print(json.dumps(plain(data), indent=2, ensure_ascii=False))
+
+
+def _say(a: argparse.Namespace, text: str) -> None:
+    if not a.quiet:
+        print(text, file=sys.stderr)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise InputError(f"'{text}' names nothing; give names separated by commas.")
+    return names
+
+
+# --- parsing ----------------------------------------------------------------------------------------------------------
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; found '{text}'")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="Evaluate joint speech-unit + text language models.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sutlm-harness {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_list_and_show(commands)
+    _add_data(commands)
+    _add_tokenizer(commands)
+    _add_train(commands)
+    ui = _command(commands, "ui", _ui, "start MLflow on this machine with the results", "harness ui --port 5001")
+    ui.add_argument("--port", type=_positive, help="port on 127.0.0.1 (default: the one in mlflow.yaml, or a free one)")
+    ui.add_argument("--open", action="store_true", help="open the page in a browser")
+    _command(commands, "doctor", _doctor, "check this installation", "harness doctor")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, call: Callable[[argparse.Namespace], int], help_: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help_,
+        description=help_[0].upper() + help_[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(call=call)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    run = _command(
+        commands,
+        "run",
+        _run,
+        "evaluate models on tasks",
+        "harness run --model sutlm-tiny --tasks cra --limit 50 --output out/o1",
+    )
+    run.add_argument("--model", required=True, metavar="A,B", help="cards by name, or paths to YAML cards")
+    run.add_argument("--tasks", required=True, metavar="T,U", help="tasks by name, or path/to/file.py:TASK")
+    run.add_argument("--corpus", help="corpus by name, or a manifest .jsonl (default: the card's)")
+    run.add_argument("--split", default="test", help="split of the corpus (default: test)")
+    run.add_argument("--limit", type=_positive, help="items per task (default: the task's own number)")
+    run.add_argument("--seed", type=int, default=0, help="seed of every draw (default: 0)")
+    run.add_argument(
+        "--batch-tokens", type=_positive, default=8192, help="tokens per batch; moves no number (default: 8192)"
+    )
+    run.add_argument("--output", metavar="DIR", help="results folder (default: results/<run id>)")
+    run.add_argument("--no-cache", action="store_true", help="compute everything afresh and keep nothing")
+    run.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
+    _add_device_and_set(run, "option of a task, such as cra.n=200")
+
+
+def _add_device_and_set(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default: cpu)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"{what}; may be repeated")
+
+
+def _add_list_and_show(commands: Any) -> None:
+    list_ = _command(commands, "list", _list, "list what is registered", "harness list models")
+    list_.add_argument("what", choices=("tasks", "models", "corpora"))
+    show = _command(commands, "show", _show, "show a task's protocol or a model's card", "harness show cra")
+    show.add_argument("name", help="task, model, path to a card, or path/to/file.py:TASK")
+
+
+def _add_data(commands: Any) -> None:
+    data = commands.add_parser("data", help="prepare, show and check corpora").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    prepare = _command(
+        data, "prepare", _data_prepare, "write manifests of a corpus from its distribution",
+        "harness data prepare librispeech --root /data/LibriSpeech",
+    )  # fmt: skip
+    prepare.add_argument("name", help="corpus; see 'harness list corpora'")
+    prepare.add_argument("--root", metavar="DIR", help="your local copy of the official distribution")
+    prepare.add_argument("--splits", metavar="A,B", help="only these splits (default: all that are there)")
+    show = _command(data, "show", _data_show, "sizes, digests and license of a corpus", "harness data show demo")
+    show.add_argument("name", help="corpus, or a manifest .jsonl")
+    show.add_argument("--split", help="only this split")
+    check = _command(
+        data, "check", _data_check, "validate a manifest and its audio", "harness data check my/test.jsonl"
+    )
+    check.add_argument("manifest", help="a manifest .jsonl")
+    check.add_argument("--root", metavar="DIR", help="folder that audio paths start from (default: the manifest's)")
+
+
+def _add_tokenizer(commands: Any) -> None:
+    group = commands.add_parser("tokenizer", help="train, apply and show speech tokenizers")
+    actions = group.add_subparsers(metavar="ACTION", required=True)
+    train = _command(
+        actions, "train", _tokenizer_train, "train a speech tokenizer on a corpus split",
+        "harness tokenizer train --corpus demo --split train --output tok --set n_clusters=50 --set vocab_size=1000",
+    )  # fmt: skip
+    train.add_argument("--corpus", default="demo", help="corpus or manifest (default: demo)")
+    train.add_argument("--split", default="train", help="split (default: train)")
+    train.add_argument("--output", required=True, metavar="DIR", help="folder of the tokenizer")
+    train.add_argument("--limit", type=_positive, help="utterances to learn from (default: all)")
+    train.add_argument("--seed", type=int, default=0, help="seed of every draw (default: 0)")
+    _add_device_and_set(train, "part of the recipe, such as features.kind=hubert-base")
+    encode = _command(
+        actions, "encode", _tokenizer_encode, "print units and subwords of audio files, a JSON line each",
+        "harness tokenizer encode tok speech.wav",
+    )  # fmt: skip
+    encode.add_argument("tokenizer", help="folder of the tokenizer, such as models/sutlm-tiny/speech")
+    encode.add_argument("audio", nargs="+", help="audio files: any rate and format that libsndfile reads")
+    encode.add_argument("--device", default="cpu", help="where a self-supervised extractor runs (default: cpu)")
+    encode.add_argument("--no-cache", action="store_true", help="compute everything afresh and keep nothing")
+    show = _command(
+        actions, "show", _tokenizer_show, "parameters and digests of a tokenizer", "harness tokenizer show tok"
+    )
+    show.add_argument("tokenizer", help="folder of the tokenizer")
+
+
+def _add_train(commands: Any) -> None:
+    train = _command(
+        commands, "train", _train, "train the model of a card; the same command resumes",
+        "harness train --model sutlm-tiny --output out/tiny --set training.mixture.ast=2",
+    )  # fmt: skip
+    train.add_argument("--model", required=True, help="card by name, or path to a YAML card")
+    train.add_argument("--corpus", help="train on this corpus instead of the card's")
+    train.add_argument("--output", metavar="DIR", help="checkpoint folder (default: $HARNESS_HOME/checkpoints/<name>)")
+    train.add_argument("--steps", type=_positive, help="optimizer steps (default: the card's)")
+    train.add_argument("--batch-tokens", type=_positive, help="tokens per step (default: the card's)")
+    train.add_argument("--seed", type=int, help="seed of weights and data order (default: the card's)")
+    train.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
+    _add_device_and_set(train, "part of the card, such as training.learning_rate=1e-3")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
