@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 HARNESS := $(BIN)/harness
 STAMP := $(VENV)/.stamp
-ABLATIONS := sutlm-tiny-nosp sutlm-tiny-nomix sutlm-tiny-cst sutlm-tiny-ast
+ABLATIONS := $(sort $(patsubst models/%.yaml,%,$(wildcard models/sutlm-tiny-*.yaml)))
 
 # The first interpreter that runs, is new enough, and can make virtual environments. Override: make PYTHON=/path/to/python
 CANDIDATES := python3.11 python3.12 python3.13 python3

@@ -167,7 +167,10 @@ def _check_folder(name: str, folder: Path) -> None:
     """Refuses a `harness.<name>` that lies neither in `harness/` (a wheel) nor beside it (a source tree)."""
     spec = importlib.util.find_spec(f"harness.{name}")
     if spec is None or not spec.origin:
-        raise Fault(f"there is no package harness.{name}", REINSTALL.format(PACKAGE))
+        raise Fault(
+            f"harness is imported from {folder}, which has no harness.{name}: a source tree that is not installed",
+            f"Work in another folder, or install the tree: pip install -e {folder.parent}",
+        )
     found = Path(spec.origin).resolve().parent
     if found not in (folder / name, folder.parent / name):
         raise Fault(f"harness.{name} is imported from {found}", "Remove that folder from PYTHONPATH.")

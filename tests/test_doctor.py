@@ -141,6 +141,13 @@ def test_a_copy_that_pip_did_not_install_is_found(monkeypatch, tmp_path):
         doctor._shadowing()
 
 
+def test_a_source_tree_that_is_not_installed_is_found(tmp_path):
+    tree = Path(doctor.__file__).parent.parent
+    with pytest.raises(Fault, match=r"has no harness\.recipes: a source tree that is not installed") as fault:
+        doctor._check_folder("recipes", tree / "harness")
+    assert fault.value.remedy.endswith(f"pip install -e {tree}")
+
+
 @pytest.mark.parametrize("name", ["harness.py", "harness/__init__.py"])
 def test_a_harness_in_the_current_folder_is_found(monkeypatch, tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
