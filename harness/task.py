@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.registry import Registry
 from harness.results import Item, Metric
@@ -39,6 +39,34 @@ class TaskInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RankScore:
+    """A score that candidates are ranked by: `(loglikelihood − prior) / divisor`, which grows with the loglikelihood.
+
+    Attributes:
+        divisor: `"tokens"` for the number of tokens, else one number > 0 for each of the pool; unset means 1.
+        prior: id of an earlier request over the whole pool, whose values are subtracted; unset means nothing.
+        tolerance: scores no further apart than this tie, in the score's own unit.
+    """
+
+    divisor: Literal["tokens"] | tuple[float, ...] | None = None
+    prior: str | None = None
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Only the gold's rank is wanted: candidates sure to end below it under every score may stay unfinished.
+
+    Attributes:
+        gold: its place in `chosen`.
+        scores: what it is ranked under.
+    """
+
+    gold: int
+    scores: tuple[RankScore, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One context with all the continuations whose likelihood is wanted under it.
 
@@ -49,6 +77,7 @@ class Request:
         target: modality of the continuations.
         pool: the continuations that requests share; the same tuple object in every request, encoded once.
         chosen: which of the pool, by index.
+        ranking: set where only the gold's rank is wanted; unset asks for every likelihood.
     """
 
     id: str
@@ -57,14 +86,23 @@ class Request:
     target: Modality
     pool: tuple[Segment, ...]
     chosen: tuple[int, ...]
+    ranking: Ranking | None = None
 
 
 @dataclass(frozen=True)
 class Loglikelihoods:
-    """The answer to a request: sums over continuation tokens (nats, ≤ 0) and token counts, in the order of `chosen`."""
+    """The answer to a request, in the order of `chosen`.
+
+    Attributes:
+        values: sums over continuation tokens (nats, ≤ 0).
+        num_tokens: tokens of each continuation.
+        complete: False where a value is only an upper bound, of a candidate below the gold under every score of the
+            request's `ranking`; unset means that all are complete. Ranks by these scores are exact all the same.
+    """
 
     values: NDArray[np.float64]
     num_tokens: NDArray[np.int64]
+    complete: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)

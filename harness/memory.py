@@ -1,0 +1,89 @@
+"""How many tokens a model may read at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.model import Model
+
+#: Share of the available memory that a batch may take.
+_SHARE = 0.5
+#: Batches beyond this many tokens are no faster.
+_MOST_TOKENS = {"cpu": 8192, "cuda": 65536}
+_FEWEST_TOKENS = 16
+#: Rows of logits held at once, and their copies in float32.
+_LOGIT_ROWS, _LOGIT_COPIES = 512, 3
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def token_budget(model: Model) -> int:
+    """Tokens that fit into half of the memory that is available now, within what is useful."""
+    most = _MOST_TOKENS.get(torch.device(model.device).type, _MOST_TOKENS["cpu"])
+    free = available_bytes(model.device)
+    config = getattr(model.module, "config", None)
+    if free is None or config is None:
+        return most
+    rest = free * _SHARE - _LOGIT_ROWS * _LOGIT_COPIES * 4 * int(config.vocab_size)
+    return max(_FEWEST_TOKENS, min(most, int(rest / bytes_per_token(config))))
+
+
+def bytes_per_token(config: Any) -> int:
+    """Estimated memory of one token in a pass: keys and values of every layer, read and gathered, and activations.
+
+    Args:
+        config: of a decoder of transformers.
+    """
+    width, heads = int(config.hidden_size), int(config.num_attention_heads)
+    inner = int(getattr(config, "ffn_dim", None) or getattr(config, "intermediate_size", None) or 4 * width)
+    head = int(getattr(config, "head_dim", None) or width // heads)
+    kept = 2 * int(config.num_hidden_layers) * head * int(getattr(config, "num_key_value_heads", None) or heads)
+    dtype = getattr(config, "dtype", None) or torch.float32
+    # Old and new keys and values at once; about eight tensors as wide as the states, three as the inner layer.
+    return (2 * kept + 8 * width + 3 * inner) * dtype.itemsize
+
+
+def available_bytes(device: torch.device | str) -> int | None:
+    """Memory that could be taken now on a device; None where the system does not tell."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    known = [n for n in (_system_bytes(), _cgroup_bytes()) if n is not None]
+    return min(known, default=None)
+
+
+def _system_bytes() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _cgroup_bytes() -> int | None:
+    try:
+        limit, used = ((_CGROUP / name).read_text("ascii").strip() for name in ("memory.max", "memory.current"))
+        return None if limit == "max" else max(0, int(limit) - int(used))
+    except (OSError, ValueError):
+        return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice; on the CPU torch raises a plain RuntimeError."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def release(device: torch.device | str) -> None:
+    """Gives cached memory back to the device."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
