@@ -356,7 +356,8 @@ class _Progress:
     """A progress bar on a terminal, a line every ten seconds elsewhere, nothing with `--quiet`; always on stderr."""
 
     def __init__(self, a: argparse.Namespace) -> None:
-        self._quiet, self._last, self._bar = a.quiet, time.monotonic(), None
+        self._quiet, self._last = a.quiet, time.monotonic()
+        self._bar: Any = None
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> _Progress:

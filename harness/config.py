@@ -52,7 +52,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 @functools.cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
@@ -63,7 +63,8 @@ def build(kind: type[T], data: Mapping[str, Any], *, where: str) -> T:
         ConfigError: naming `where`, the key, what was found, and for an unknown key the nearest known one.
     """
     try:
-        return _adapter(kind).validate_python(dict(data))
+        record: T = _adapter(kind).validate_python(dict(data))  # type: ignore[arg-type]
+        return record
     except ValidationError as error:
         known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
         raise ConfigError("\n".join(_explain(e, where, known) for e in error.errors())) from None

@@ -64,7 +64,7 @@ def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, t
         task = registry.load(name)
         if task.info.name in loaded:
             raise InputError(f"The task '{task.info.name}' is asked for twice.")
-        options = build(task.Options, settings.get(task.info.name) or {}, where=f"--set {task.info.name}")
+        options: Any = build(task.Options, settings.get(task.info.name) or {}, where=f"--set {task.info.name}")
         loaded[task.info.name] = (task, options)
     if strangers := sorted(set(settings) - set(loaded)):
         raise ConfigError(f"--set {strangers[0]}.…: no task of this run has that name; tasks: {', '.join(loaded)}.")

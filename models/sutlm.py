@@ -18,7 +18,7 @@ from harness.training.vocabulary import START, SWITCH_TO
 
 
 class Sutlm:
-    """OPT-style decoder over one vocabulary of unit and text subwords; its sequences are those of `harness.training`."""
+    """OPT-style decoder over one vocabulary of unit and text subwords; sequences as in `harness.training`."""
 
     modalities: frozenset[Modality] = frozenset({"speech", "text"})
 
@@ -114,8 +114,8 @@ class Sutlm:
         system = self.tokenizers.speech.system
         if segment.units is None or segment.units.system != system:
             raise UnitSystemError(
-                f"Units of system {segment.units and segment.units.system} were given to '{self.card.name}', which reads "
-                f"units of system {system}; give audio, or units of the same tokenizer."
+                f"Units of system {segment.units and segment.units.system} were given to '{self.card.name}', which "
+                f"reads units of system {system}; give audio, or units of the same tokenizer."
             )
         return segment.units
 

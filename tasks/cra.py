@@ -41,7 +41,7 @@ TIE = 1e-4
 
 
 @dataclass(frozen=True, config=STRICT)
-class Options:
+class CraOptions:
     """The protocol of CRA.
 
     Attributes:
@@ -117,9 +117,9 @@ class Cra:
         headline=tuple(f"cra.{d}.pmi.{m}" for m in ("r_at_1", "r_at_5", "mrr") for d in DIRECTIONS),
         figures={"cra_r_at_1": _FIGURE},
     )
-    Options = Options
+    Options = CraOptions
 
-    def examples(self, corpus: Corpus, options: Options, *, limit: int | None, seed: int) -> list[Example]:
+    def examples(self, corpus: Corpus, options: CraOptions, *, limit: int | None, seed: int) -> list[Example]:
         """Cut utterances with their candidate lists.
 
         Raises:
@@ -139,7 +139,7 @@ class Cra:
         return [_with_candidates(cut, i, gold, options, seed) for i, gold in enumerate(golds)]
 
     def requests(
-        self, examples: Sequence[Example], options: Options, *, modalities: frozenset[Modality]
+        self, examples: Sequence[Example], options: CraOptions, *, modalities: frozenset[Modality]
     ) -> list[Request]:
         """For each direction the likelihoods without a prompt, then one request per prompt."""
         out = []
@@ -154,7 +154,7 @@ class Cra:
             ]
         return out
 
-    def score(self, examples: Sequence[Example], options: Options, answers: Mapping[str, Answer]) -> list[Item]:
+    def score(self, examples: Sequence[Example], options: CraOptions, answers: Mapping[str, Answer]) -> list[Item]:
         """One record per prompt and direction: ranks under every score, and what the gold itself got."""
         items: list[Item] = []
         for direction in options.directions:
@@ -171,7 +171,7 @@ class Cra:
                     items.append({**head, **_score_one(examples, example, direction, answer, prior)})
         return items
 
-    def summarize(self, items: Sequence[Item], options: Options, *, seed: int) -> dict[str, Metric]:
+    def summarize(self, items: Sequence[Item], options: CraOptions, *, seed: int) -> dict[str, Metric]:
         """Means over prompts with intervals clustered by speaker; median rank likewise."""
         metrics: dict[str, Metric] = {}
         for direction in options.directions:
@@ -217,8 +217,8 @@ def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dic
             median=True,
         )
     for score in ("sum", "pmi"):
-        chance = float(np.mean([chance_cross_entropy(n) for n in counts])) if score == "pmi" else None
-        add(f"{score}.candidate_ce", [r["candidate_ce"][score] for r in rows], False, chance)
+        level = float(np.mean([chance_cross_entropy(n) for n in counts])) if score == "pmi" else None
+        add(f"{score}.candidate_ce", [r["candidate_ce"][score] for r in rows], False, level)
     add("gold_nll", [r["gold_nll"] for r in rows], False, None)
     add("gold_pmi", [r["gold_pmi"] for r in rows], True, 0.0)
     return out
@@ -261,7 +261,7 @@ def _words(half: Mapping[Modality, Segment]) -> str:
     return text.text if isinstance(text, Text) else ""
 
 
-def _possible(options: Options, modalities: frozenset[Modality]) -> list[Direction]:
+def _possible(options: CraOptions, modalities: frozenset[Modality]) -> list[Direction]:
     possible = [d for d in options.directions if set(modalities_of(d)) <= modalities]
     if not possible:
         raise InputError(
@@ -315,7 +315,7 @@ def _derangement(n: int, seed: int) -> list[int]:
     return [following[i] for i in range(n)]
 
 
-def _with_candidates(examples: Sequence[Example], index: int, gold: int, options: Options, seed: int) -> Example:
+def _with_candidates(examples: Sequence[Example], index: int, gold: int, options: CraOptions, seed: int) -> Example:
     others = [i for i in range(len(examples)) if i != gold]
     if options.control == "shuffled_prompt":
         # The prompt's own continuation would not be a chance competitor.

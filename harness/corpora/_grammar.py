@@ -33,18 +33,15 @@ class _Topic(NamedTuple):
     verbs: tuple[str, ...]
 
 
-# Some names are also places or months (jordan, santiago, paris, florence, sydney, georgia, april), so that no list of
+# Some names are also places or months (jordan, santiago, paris, florence, sydney, april), so that no list of
 # words labels entities; so do surnames that are trades elsewhere (fisher, carpenter).
 _PEOPLE: tuple[tuple[str, ...], ...] = tuple(
     tuple(line.split())
     for line in """
     alexander hamilton|beatrice jordan|charlotte abernathy|dominic blackwood|eleanor carpenter|frederick delgado
     gabriella eriksson|harrison fitzgerald|isabella goldberg|jonathan hernandez|katarina ivanova|leonardo jefferson
-    margaret kowalski|nathaniel lombardi|ophelia mcallister|patricia nakamura|quentin paris|rebecca petrova
-    sebastian quimby|theodora rosenthal|ursula santiago|valentina thompson|winston underhill|xavier vandenberg
-    yolanda whitaker|zachary yamamoto|april zimmerman|florence fisher|georgia montgomery|sydney okonkwo
-    benjamin sullivan|cassandra papadopoulos|desmond chaudhary|evangeline ramirez|gregory osborne|henrietta pemberton
-    mohammed kaplan|josephine mendoza|olivia stravinsky|timothy gallagher
+    margaret kowalski|nathaniel lombardi|ophelia mcallister|patricia nakamura|quentin paris|sebastian quimby
+    theodora rosenthal|ursula santiago|valentina thompson|april zimmerman|florence fisher|sydney okonkwo
     """.replace("\n", "|").split("|")
     if line.strip()
 )
@@ -53,13 +50,10 @@ _PLACES: tuple[_Place, ...] = tuple(
     _Place(*line.split())
     for line in """
     lisbon portugal portuguese|madrid spain spanish|paris france french|florence italy italian|vienna austria austrian
-    budapest hungary hungarian|helsinki finland finnish|copenhagen denmark danish|prague bohemia czech
-    athens greece greek
-    istanbul turkey turkish|cairo egypt egyptian|nairobi kenya kenyan|casablanca morocco moroccan|amman jordan jordanian
-    tbilisi georgia georgian|mumbai india indian|bangkok thailand thai|jakarta indonesia indonesian
-    hanoi vietnam vietnamese|tokyo japan japanese|shanghai china chinese|sydney australia australian
-    toronto canada canadian|chicago america american|havana cuba cuban|bogota colombia colombian|santiago chile chilean
-    amsterdam holland dutch|reykjavik iceland icelandic
+    budapest hungary hungarian|helsinki finland finnish|copenhagen denmark danish|athens greece greek
+    istanbul turkey turkish|cairo egypt egyptian|casablanca morocco moroccan|amman jordan jordanian
+    mumbai india indian|bangkok thailand thai|tokyo japan japanese|shanghai china chinese|sydney australia australian
+    toronto canada canadian|santiago chile chilean
     """.replace("\n", "|").split("|")
     if line.strip()
 )
@@ -75,30 +69,20 @@ _TOPICS: tuple[_Topic, ...] = tuple(
         gardener: tulips orchids fertilizer greenhouse hedges compost: planted watered
         painter: canvas watercolor portraits palette easel gallery: sketched framed
         astronomer: telescope galaxies comet planets eclipse observatory: observed magnified
-        surgeon: hospital patients bandages antibiotics vaccine ambulance: treated diagnosed
         goalkeeper: stadium penalty referee midfield trophy spectators: tackled kicked
-        actor: costumes rehearsal curtain playwright audience tragedy: performed improvised
         engineer: locomotive tunnels carriage platform timetable junction: boarded dispatched
-        climber: glacier summit avalanche ropes crevasse blizzard: climbed conquered
         beekeeper: honey hives pollen nectar beeswax swarm: harvested pollinated
-        potter: ceramics teapot kiln porcelain vases clay: glazed molded
         fisherman: salmon trawler mackerel nets harpoon lobster: trapped hauled
         soprano: aria orchestra libretto chorus overture violins: sang composed
-        banker: mortgage interest inflation currency savings dividends: borrowed invested
         director: documentary camera screenplay premiere comedy soundtrack: filmed edited
         geologist: volcano minerals earthquake granite fossils magma: excavated drilled
-        cyclist: pedals helmet bicycle handlebars sprint velodrome: pedaled overtook
         farmer: tractor cattle barley pasture orchard livestock: plowed fenced
         pilot: cockpit propeller runway turbulence helicopter hangar: landed navigated
         programmer: software keyboard algorithm database network processor: installed debugged
-        weaver: tapestry loom wool embroidery carpets velvet: stitched dyed
         archaeologist: pyramid mummies temple inscriptions papyrus amphora: unearthed restored
-        zoologist: elephants penguins leopards chimpanzees giraffes crocodile: tamed fed
         chemist: acid molecules laboratory sulfur polymer crystals: dissolved distilled
         journalist: newspaper headline editorial interview columns deadline: published reported
-        barista: espresso cappuccino grinder caffeine saucers decaf: brewed roasted
         dancer: ballet tango choreography waltz slippers flamenco: danced twirled
-        poet: sonnet metaphors stanza rhyme ballad haiku: recited rhymed
         """.splitlines()
         if line.strip()
     )
@@ -172,7 +156,7 @@ _BEFORE_CONNECTIVE = ("ORG", "LAW", "LOC", "MONEY", "PERCENT", "EVENT", "PRODUCT
 _AFTER_CONNECTIVE = ("DATE", "DATE", "TIME", "ORDINAL", "CARDINAL")
 
 #: Shares of the sentences whose triple falls in each split, cumulated.
-_SHARES: tuple[tuple[Split, float], ...] = (("test", 0.15), ("dev", 0.30), ("train", 1.0))
+_SHARES: tuple[tuple[Split, float], ...] = (("test", 0.10), ("dev", 0.20), ("train", 1.0))
 _WORDS = range(13, 18)
 _TRIES = 25
 

@@ -17,9 +17,9 @@ SEED = 20231015
 #: Part of every id, hence of every digest; goes up with any change of grammar, voices or audio.
 VERSION = 1
 
-SIZES = {"train": 4000, "dev": 200, "test": 200, "test_heldout_voice": 200}
-TRAINING_VOICES = ("en-us", "en-us+f3", "en-gb-scotland+m3", "en-gb-x-rp+f2")
-HELDOUT_VOICES = ("en-gb-x-gbclan+m7",)
+SIZES = {"train": 6000, "dev": 200, "test": 200, "test_heldout_voice": 200}
+TRAINING_VOICES = ("en-us", "en-us+f2", "en-us+m3", "en-us+f4")
+HELDOUT_VOICES = ("en-us+m7",)
 
 # Six speakers of a voice: words per minute and eSpeak's pitch (0-99), spread so that neither follows the other.
 _MANNERS = ((158, 50), (164, 34), (170, 62), (176, 42), (182, 66), (188, 54))

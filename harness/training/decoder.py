@@ -21,7 +21,7 @@ def build_decoder(architecture: Architecture, vocab_size: int, *, seed: int) -> 
         ffn_dim=architecture.ffn_size,
         max_position_embeddings=architecture.context,
         dropout=architecture.dropout,
-        attention_dropout=architecture.dropout,
+        attention_dropout=0.0,  # fused attention on CPU has none
         pad_token_id=PAD,
         bos_token_id=EOS,
         eos_token_id=EOS,

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import OPTForCausalLM
 
 from harness.config import digest, plain
-from harness.errors import HarnessError
+from harness.errors import CorpusError, HarnessError
 from harness.training.checkpoint import load_weights
 from harness.training.decoder import build_decoder, packed_losses
 from harness.training.formats import Formatter, PairedUtterance
@@ -66,10 +67,11 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 def optimizer_for(model: OPTForCausalLM, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) with weight decay on matrices only, not on gains, biases and embeddings."""
-    decay, plain_ = [], []
+    decay: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        (decay if parameter.ndim > 1 and "embed" not in name else plain_).append(parameter)
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain_, "weight_decay": 0.0}]
+        (decay if parameter.ndim > 1 and "embed" not in name else rest).append(parameter)
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
 
 
@@ -85,6 +87,10 @@ class Trainer:
         state: folder for checkpoints of the run; None keeps none.
         device: where to train.
         identity: whatever else must be equal for a state folder to be continued (digests of data and tokenizers).
+
+    Raises:
+        CorpusError: if there is nothing to validate on, or the mixture asks for AST of utterances without word times.
+        HarnessError: if the state folder is of another run.
     """
 
     def __init__(
@@ -99,6 +105,8 @@ class Trainer:
         device: str = "cpu",
         identity: str = "",
     ) -> None:
+        if config.mixture.ast > 0:
+            _check_word_times(train)
         self.config, self.device, self._state_folder = config, device, state
         self._identity = digest({"architecture": architecture, "config": config, "data": identity})
         self.model = build_decoder(architecture, formatter.vocabulary.size, seed=config.seed).to(device)
@@ -119,15 +127,18 @@ class Trainer:
         """Trains to the last step and returns the model, in evaluation mode.
 
         Raises:
-            DivergedError: if the loss stops being finite.
+            DivergedError: if a training or validation loss stops being finite; nothing of that step is saved.
+            HarnessError: if another process trains in the same state folder.
         """
-        while self.step < self.config.steps:
-            report = self._one_step()
-            self.history.append({"step": report.step, "loss": report.loss, "tokens": report.tokens, **report.dev})
-            if self._state_folder and (self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps):
-                self._save(self._state_folder)
-            if on_step:
-                on_step(report)
+        with self._alone():
+            while self.step < self.config.steps:
+                report = self._one_step()
+                self.history.append({"step": report.step, "loss": report.loss, "tokens": report.tokens, **report.dev})
+                due = self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps
+                if self._state_folder and due:
+                    self._save(self._state_folder)
+                if on_step:
+                    on_step(report)
         return self.model.eval()
 
     def validate(self) -> dict[str, float]:
@@ -156,12 +167,11 @@ class Trainer:
             with self._precision():
                 each, _ = packed_losses(self.model, *self._tensors(batch))
                 total = each.sum() / num_predicted
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             losses.append(float(total.detach()))
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
         loss = sum(losses)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise DivergedError(f"Training diverged at step {self.step}: loss {loss}, gradient norm {norm}.")
+        _check_finite(self.step + 1, {"loss": loss, "gradient norm": norm})
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -170,6 +180,7 @@ class Trainer:
         speed = tokens / (time.perf_counter() - start)
         due = self.step % self.config.eval_every == 0 or self.step == self.config.steps
         dev = self.validate() if due else {}
+        _check_finite(self.step, dev)
         return Step(self.step, self.config.steps, loss, rate, norm, self.tokens, speed, dev, self.stream.realized())
 
     def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,6 +196,24 @@ class Trainer:
                 yield
         else:
             yield
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # Two processes that save into one folder would publish each other's half-written files.
+        folder = self._state_folder
+        if folder is None:
+            yield
+            return
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(folder.name + ".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise HarnessError(f"Another process is training in {folder}; wait for it to end or stop it.") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _save(self, folder: Path) -> None:
         part = folder.with_name(folder.name + ".part")
@@ -238,6 +267,21 @@ class Trainer:
         self._packer.waiting = [Document(d["format"], tuple(d["ids"])) for d in content["waiting"]]
 
 
+def _check_finite(step: int, values: Mapping[str, float]) -> None:
+    if not all(map(math.isfinite, values.values())):
+        found = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        raise DivergedError(f"Training diverged at step {step}: {found}. Lower the learning rate or warm up longer.")
+
+
+def _check_word_times(train: Sequence[PairedUtterance]) -> None:
+    # Before the first step, since AST may come to the first such utterance after hours.
+    if bare := [u.id for u in train if len(u.starts_s) != len(u.words)]:
+        raise CorpusError(
+            f"{len(bare)} of {len(train)} training utterances, such as '{bare[0]}', have no word times, which "
+            "alternating sequences need; give the corpus alignments or set the mixture's ast weight to 0."
+        )
+
+
 def _num_predicted(batch: Batch) -> int:
     d = batch.documents
     return int(((d[:, 1:] == d[:, :-1]) & (d[:, 1:] >= 0)).sum())
@@ -247,13 +291,16 @@ def _dev_batches(
     dev: Sequence[PairedUtterance], formatter: Formatter, config: TrainingConfig, row: int
 ) -> dict[Format, list[Batch]]:
     # Every format, whatever the mixture: a model is also judged on what it did not see.
+    if not dev:
+        raise CorpusError("The development set holds no utterance; name a split in the training's 'dev'.")
     out: dict[Format, list[Batch]] = {}
     for kind in FORMATS:
-        if kind == "ast" and any(not u.starts_s for u in dev):
+        usable = [u for u in dev if kind != "ast" or len(u.starts_s) == len(u.words)][:DEV_DOCUMENTS]
+        if not usable:
             continue
         documents = [
             Document(kind, tuple(formatter.format(u, kind, np.random.default_rng([config.seed, i]))[:row]))
-            for i, u in enumerate(dev[:DEV_DOCUMENTS])
+            for i, u in enumerate(usable)
         ]
         rows: list[list[Document]] = [[]]
         for document in documents:

@@ -11,8 +11,8 @@ from harness.config import STRICT
 from harness.errors import ConfigError
 from harness.speech.tokenizer import TokenizerConfig
 
-FORMATS = ("speech", "text", "cst", "ast")
 Format = Literal["speech", "text", "cst", "ast"]
+FORMATS: tuple[Format, ...] = ("speech", "text", "cst", "ast")
 
 
 @dataclass(frozen=True, config=STRICT)

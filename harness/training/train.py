@@ -40,17 +40,18 @@ class Trained:
 def training_card(card: ModelCard, *, corpus: str | None, settings: Mapping[str, Any]) -> ModelCard:
     """The card as it will be trained: `with_corpus` of the chosen corpus and command-line settings merged in.
 
+    A corpus that is not the card's own is read from its splits `train` and `dev`, unless `with_corpus` names others.
+
     Raises:
-        ConfigError: if the card is not one that `harness train` can make, or names no splits for the corpus.
+        ConfigError: if the card is not one that `harness train` can make.
     """
     if card.adapter != "sutlm":
         raise ConfigError(f"'{card.name}' uses the adapter '{card.adapter}'; harness train makes 'sutlm' checkpoints.")
     data = plain(card)
     if corpus is not None:
-        over = card.with_corpus.get(corpus, {})
-        splits = {"training": {"train": [f"{corpus}:train"], "dev": [f"{corpus}:dev"]}}
-        data = merge(merge(data, splits), over)
-        data["corpus"] = corpus
+        if corpus != card.corpus:
+            data = merge(data, {"training": {"train": [f"{corpus}:train"], "dev": [f"{corpus}:dev"]}})
+        data = {**merge(data, card.with_corpus.get(corpus, {})), "corpus": corpus}
     return build(ModelCard, {**merge(data, settings), "folder": card.folder}, where=f"card '{card.name}'")
 
 
