@@ -1,0 +1,161 @@
+import shutil
+
+import pytest
+import torch
+
+from harness.config import build
+from harness.corpora.corpus import open_corpus
+from harness.corpora.manifest import write_manifest
+from harness.errors import CheckpointError, ConfigError
+from harness.model import ModelCard, card_names, load_model, read_card
+from harness.training.recipe import Architecture, TokenizersConfig, TrainingConfig
+from harness.training.train import train_model, training_card
+
+TRAINED_HERE = [name for name in card_names() if read_card(name).adapter == "sutlm"]
+
+
+@pytest.fixture
+def offline_card():
+    return training_card(read_card("sutlm-350m"), corpus="demo", settings={})
+
+
+@pytest.mark.parametrize("name", TRAINED_HERE)
+def test_every_card_of_ours_can_be_trained(name):
+    card = training_card(read_card(name), corpus=None, settings={})
+    build(TokenizersConfig, card.tokenizers, where=name)
+    architecture = build(Architecture, card.architecture, where=name)
+    training = build(TrainingConfig, card.training, where=name)
+    assert training.row_tokens <= architecture.context
+    assert training.batch_tokens // training.row_tokens >= training.accumulate
+    assert training.min_learning_rate < training.learning_rate
+    assert training.warmup_steps < training.steps
+    assert architecture.hidden_size % architecture.num_heads == 0
+    assert card.description
+    assert card.license
+
+
+def test_a_card_is_not_inherited_with_its_weights():
+    assert read_card("sutlm-tiny-ast").checkpoint != read_card("sutlm-tiny").checkpoint
+    assert read_card("sutlm-tiny-ast").architecture == read_card("sutlm-tiny").architecture
+
+
+# --- sutlm-350m -------------------------------------------------------------------------------------------------------
+
+
+def test_350m_has_the_sizes_that_are_known_and_about_350_million_parameters():
+    from transformers import OPTConfig, OPTForCausalLM
+
+    card = read_card("sutlm-350m")
+    a = build(Architecture, card.architecture, where="sutlm-350m")
+    assert (a.num_layers, a.hidden_size, a.num_heads, a.ffn_size, a.context) == (24, 1024, 16, 4096, 2048)
+    tokenizers = build(TokenizersConfig, card.tokenizers, where="sutlm-350m")
+    assert tokenizers.speech.features.kind == "hubert-base"
+    assert tokenizers.speech.vocab_size == tokenizers.text.vocab_size == 10_000
+    with torch.device("meta"):
+        decoder = OPTForCausalLM(
+            OPTConfig(
+                vocab_size=6 + 10_000 + 10_000, hidden_size=a.hidden_size, word_embed_proj_dim=a.hidden_size,
+                num_hidden_layers=a.num_layers, num_attention_heads=a.num_heads, ffn_dim=a.ffn_size,
+                max_position_embeddings=a.context,
+            )
+        )  # fmt: skip
+    assert 310e6 < sum(p.numel() for p in decoder.parameters()) < 360e6
+
+
+def test_350m_takes_a_third_each_of_speech_text_and_both():
+    shares = build(TrainingConfig, read_card("sutlm-350m").training, where="sutlm-350m").mixture.shares
+    assert shares["speech"] == shares["text"] == pytest.approx(1 / 3)
+    assert shares["cst"] + shares["ast"] == pytest.approx(1 / 3)
+
+
+def test_350m_reads_librispeech_unless_told_otherwise(offline_card):
+    splits = ["librispeech:train-clean-100", "librispeech:train-clean-360", "librispeech:train-other-500"]
+    for corpus in (None, "librispeech"):
+        card = training_card(read_card("sutlm-350m"), corpus=corpus, settings={})
+        assert card.training["train"] == splits
+        assert card.training["dev"] == ["librispeech:dev-clean"]
+        assert card.tokenizers == read_card("sutlm-350m").tokenizers
+    assert offline_card.training["train"] == ["demo:train"]
+    assert offline_card.corpus == "demo"
+
+
+def test_350m_on_demo_shares_the_tokenizers_of_the_tiny_model(offline_card):
+    ours, tiny = (build(TokenizersConfig, c.tokenizers, where="") for c in (offline_card, read_card("sutlm-tiny")))
+    assert ours == tiny
+    assert offline_card.architecture == read_card("sutlm-350m").architecture
+
+
+def test_350m_on_demo_takes_the_two_short_steps_of_the_readme():
+    settings = {"training": {"steps": 2, "batch_tokens": 512}}
+    card = training_card(read_card("sutlm-350m"), corpus="demo", settings=settings)
+    training = build(TrainingConfig, card.training, where="sutlm-350m")
+    assert (training.steps, training.batch_tokens, training.row_tokens) == (2, 512, 256)
+    assert training.accumulate == 1
+    assert training.dtype == "float32"
+
+
+def test_350m_without_weights_says_how_to_train_it(empty_home):
+    place = empty_home / "checkpoints" / "sutlm-350m"
+    message = rf"Model 'sutlm-350m' has no weights at {place}\. Train them with 'harness train --model sutlm-350m'"
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_model("sutlm-350m")
+    assert caught.value.exit_code == 2
+    assert not read_card("sutlm-350m").available
+
+
+@pytest.mark.slow
+def test_350m_takes_two_steps_and_is_loaded(harness_home, empty_home, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(harness_home))
+        demo = open_corpus("demo", "test")
+    utterances = demo.utterances[:24]
+    for utterance in utterances:
+        (tmp_path / utterance.audio).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(demo.audio_path(utterance), tmp_path / utterance.audio)
+    write_manifest(tmp_path / "train.jsonl", utterances[:20])
+    write_manifest(tmp_path / "dev.jsonl", utterances[20:])
+    settings = {
+        "training": {
+            "steps": 2, "batch_tokens": 512,
+            "train": [f"{tmp_path}/train.jsonl:test"], "dev": [f"{tmp_path}/dev.jsonl:test"],
+        },
+        # Twenty utterances hold no 2,000 subwords.
+        "tokenizers": {"speech": {"vocab_size": 200, "kmeans_n_init": 1}, "text": {"vocab_size": 80}},
+    }  # fmt: skip
+    trained = train_model(training_card(read_card("sutlm-350m"), corpus="demo", settings=settings))
+    assert trained.steps == 2
+    assert trained.checkpoint == empty_home / "checkpoints" / "sutlm-350m"
+    assert sum(p.numel() for p in load_model("sutlm-350m").module.parameters()) > 300e6
+
+
+# --- what harness train makes of a card -------------------------------------------------------------------------------
+
+
+def test_settings_win_over_the_corpus_and_the_corpus_over_the_card():
+    card = ModelCard(
+        "toy", "sutlm", corpus="librispeech", training={"steps": 1, "batch_tokens": 1, "seed": 1, "dev": ["a:b"]},
+        with_corpus={"demo": {"training": {"steps": 2, "batch_tokens": 2}}},
+    )  # fmt: skip
+    made = training_card(card, corpus="demo", settings={"training": {"steps": 3}})
+    assert made.training == {"steps": 3, "batch_tokens": 2, "seed": 1, "train": ["demo:train"], "dev": ["demo:dev"]}
+    assert training_card(card, corpus=None, settings={}).training == card.training
+    assert training_card(card, corpus="librispeech", settings={}).training == card.training
+
+
+def test_with_corpus_may_name_the_splits():
+    card = ModelCard("toy", "sutlm", with_corpus={"ljspeech": {"training": {"train": ["ljspeech:all"]}}})
+    assert training_card(card, corpus="ljspeech", settings={}).training == {
+        "train": ["ljspeech:all"],
+        "dev": ["ljspeech:dev"],
+    }
+
+
+def test_only_our_adapter_is_trained():
+    with pytest.raises(ConfigError, match="'gpt' uses the adapter 'hf_text'; harness train makes 'sutlm' checkpoints"):
+        training_card(ModelCard("gpt", "hf_text"), corpus=None, settings={})
+
+
+def test_a_mistyped_setting_is_refused_with_the_nearest_key():
+    card = training_card(read_card("sutlm-tiny"), corpus=None, settings={"training": {"step": 3}})
+    with pytest.raises(ConfigError, match=r"unknown key 'step'.*Did you mean 'steps'"):
+        build(TrainingConfig, card.training, where="card 'sutlm-tiny': training")

@@ -1,0 +1,338 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from harness.config import home
+from harness.corpora.corpus import open_corpus
+from harness.corpora.manifest import write_manifest
+from harness.errors import CheckpointError, CorpusError, InputError, UnitSystemError
+from harness.model import load_model, read_card
+from harness.segments import AudioSpan, Speech, Text, UnitSpan
+from harness.training.data import pair
+from harness.training.formats import Formatter
+from harness.training.recipe import TextTokenizerConfig
+from harness.training.text_tokenizer import train_text_tokenizer
+from harness.training.train import Trained, train_model, training_card
+from harness.training.vocabulary import EOS, T2U, T_EN, U2T, U_EN
+
+TRAIN, DEV = 12, 3
+
+
+def folder_of_utterances(folder: Path) -> None:
+    """The first utterances of demo's test split as two manifests with their audio."""
+    demo = open_corpus("demo", "test")
+    for name, utterances in [("train", demo.utterances[:TRAIN]), ("dev", demo.utterances[TRAIN : TRAIN + DEV])]:
+        for utterance in utterances:
+            (folder / utterance.audio).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(demo.audio_path(utterance), folder / utterance.audio)
+        write_manifest(folder / f"{name}.jsonl", utterances)
+
+
+def card_for(folder: Path) -> dict:
+    return {
+        "name": "toy",
+        "adapter": "sutlm",
+        "checkpoint": "checkpoint",
+        "tokenizers": {
+            "speech": {"n_clusters": 20, "subwords": "bpe", "vocab_size": 60, "kmeans_n_init": 1},
+            "text": {"kind": "bpe", "vocab_size": 80},
+        },
+        "architecture": {"num_layers": 1, "hidden_size": 16, "num_heads": 2, "ffn_size": 32, "context": 256},
+        "training": {
+            "train": [f"{folder}/train.jsonl:test"],
+            "dev": [f"{folder}/dev.jsonl:test"],
+            "steps": 2,
+            "batch_tokens": 512,
+            "row_tokens": 256,
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def slice_folder(harness_home, tmp_path_factory) -> Path:
+    """A card, a dozen utterances, and the checkpoint that two steps on them gave."""
+    folder = tmp_path_factory.mktemp("toy")
+    folder_of_utterances(folder)
+    (folder / "toy.yaml").write_text(yaml.safe_dump(card_for(folder)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(slice_folder) -> Trained:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(slice_folder / "home"))
+        card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings={})
+        return train_model(card, output=slice_folder / "checkpoint")
+
+
+@pytest.fixture(autouse=True)
+def own_home(slice_folder, monkeypatch):
+    monkeypatch.setenv("HARNESS_HOME", str(slice_folder / "home"))
+
+
+@pytest.fixture(scope="session")
+def model(slice_folder, trained):
+    return load_model(str(slice_folder / "toy.yaml"))
+
+
+@pytest.fixture(scope="session")
+def corpus(slice_folder):
+    return open_corpus(str(slice_folder / "train.jsonl"), "test")
+
+
+@pytest.fixture
+def paired(corpus, model):
+    return pair([corpus], model.tokenizers)
+
+
+def text_ids(model, text: str) -> list[int]:
+    return [6 + 60 + i for i in model.tokenizers.text.encode(text)]
+
+
+def unit_ids(model, units: UnitSpan) -> list[int]:
+    return [6 + i for i in model.tokenizers.speech.subwords(units)]
+
+
+# --- training from the card -------------------------------------------------------------------------------------------
+
+
+def test_training_reports_what_it_did(trained, slice_folder):
+    assert trained.checkpoint == slice_folder / "checkpoint"
+    assert trained.steps == 2
+    assert set(trained.losses) == {"loss", "dev_speech", "dev_text", "dev_cst", "dev_ast"}
+    assert all(4 < loss < 6 for loss in trained.losses.values())  # ln(6 + 60 + 80) = 4.98
+    assert set(trained.realized) == {"speech", "text", "cst", "ast"}
+    record = json.loads((trained.checkpoint / "sutlm.json").read_text())["record"]
+    assert record["steps"] == 2
+    assert record["tokens"] == trained.tokens
+    assert [c["split"] for c in record["corpora"]] == ["test", "test"]
+    assert record["training"]["row_tokens"] == 256
+
+
+def test_training_again_gives_the_same_weights(trained, slice_folder, model, tmp_path):
+    def bytes_of(output: Path) -> bytes:
+        card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings={})
+        return (train_model(card, output=output).checkpoint / "model.safetensors").read_bytes()
+
+    first = (trained.checkpoint / "model.safetensors").read_bytes()
+    assert bytes_of(tmp_path / "from_the_saved_state") == first
+    shutil.rmtree(home() / "training")
+    assert bytes_of(tmp_path / "from_the_start") == first
+
+
+def test_without_a_place_named_the_checkpoint_goes_where_the_card_is_looked_for(slice_folder, tmp_path):
+    path = tmp_path / "elsewhere.yaml"
+    path.write_text(yaml.safe_dump({**card_for(slice_folder), "name": "elsewhere", "checkpoint": None}))
+    with pytest.raises(CheckpointError, match="Train them with 'harness train --model elsewhere'"):
+        load_model(str(path))
+    trained = train_model(training_card(read_card(str(path)), corpus=None, settings={}))
+    assert trained.checkpoint == home() / "checkpoints" / "elsewhere"
+    assert load_model(str(path)).max_length == 256
+
+
+def test_a_split_that_is_not_named_is_refused(slice_folder):
+    settings = {"training": {"train": ["demo"]}}
+    card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings=settings)
+    with pytest.raises(CorpusError, match="'demo' names no split; write it as corpus:split"):
+        train_model(card)
+
+
+# --- ids --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_prior_is_the_start_and_a_switch_where_modalities_differ(model):
+    assert model.encode_prior("speech", "speech") == [U_EN] == [2]
+    assert model.encode_prior("text", "text") == [T_EN] == [3]
+    assert model.encode_prior("speech", "text") == [U_EN, U2T] == [2, 4]
+    assert model.encode_prior("text", "speech") == [T_EN, T2U] == [3, 5]
+
+
+def test_prompts_have_switch_tokens_where_the_modality_changes(model, paired):
+    text, units = Text("the muffins"), paired[0].units
+    speech, t, u = Speech(units=units), text_ids(model, "the muffins"), unit_ids(model, units)
+    assert min(t) >= 66
+    assert max(u) < 66
+    assert model.encode_prompt((text,), "text") == [3, *t]
+    assert model.encode_prompt((text,), "speech") == [3, *t, 5]
+    assert model.encode_prompt((speech,), "speech") == [2, *u]
+    assert model.encode_prompt((speech,), "text") == [2, *u, 4]
+    assert model.encode_prompt((text, text), "text") == [3, *t, *t]
+    assert model.encode_prompt((text, speech), "speech") == [3, *t, 5, *u]
+    assert model.encode_prompt((text, speech), "text") == [3, *t, 5, *u, 4]
+    assert model.encode_prompt((speech, text, speech), "text") == [2, *u, 4, *t, 5, *u, 4]
+
+
+def test_continuations_have_neither_start_nor_switch_nor_end(model, paired):
+    assert model.encode_continuation(Text("the muffins")) == text_ids(model, "the muffins")
+    assert model.encode_continuation(Speech(units=paired[0].units)) == unit_ids(model, paired[0].units)
+    assert model.encode_continuation(Text("")) == []
+
+
+def test_an_empty_prompt_is_refused(model):
+    with pytest.raises(InputError, match="at least one segment; use encode_prior"):
+        model.encode_prompt((), "text")
+
+
+def test_prompt_and_continuation_are_what_training_saw(model, paired):
+    """CST and AST documents of the same utterance, spelled through the adapter."""
+    utterance = paired[1]
+    tokenizers = model.tokenizers
+    made = Formatter(tokenizers.vocabulary, tokenizers.speech.subwords, tokenizers.text.encode, max_span_words=4)
+    whole = {
+        U_EN: (Speech(units=utterance.units), Text(" ".join(utterance.words)), "text"),
+        T_EN: (Text(" ".join(utterance.words)), Speech(units=utterance.units), "speech"),
+    }
+    for seed in range(4):
+        ids = made.format(utterance, "cst", np.random.default_rng(seed))
+        prompt, continuation, target = whole[ids[0]]
+        assert [*model.encode_prompt((prompt,), target), *model.encode_continuation(continuation), EOS] == ids
+
+        ids = made.format(utterance, "ast", np.random.default_rng(seed))
+        prompt = model.decode(ids)
+        target = prompt[-1].modality
+        assert [*model.encode_prompt(prompt, target), EOS] == ids
+
+
+def test_ids_decode_to_the_segments_they_came_from(model, paired):
+    words, units = " ".join(paired[2].words), paired[2].units
+    ids = [*model.encode_prompt((Text(words), Speech(units=units)), "text"), *text_ids(model, "muffins"), EOS]
+    first, second, third = model.decode(ids)
+    assert first == Text(words)
+    assert second.units.units == units.units
+    assert (second.units.system, second.units.rate_hz) == (units.system, units.rate_hz)
+    assert set(second.units.durations) == {1}
+    assert third == Text("muffins")
+
+
+def test_special_tokens_decode_to_nothing(model):
+    assert model.decode([]) == model.decode([0, 1, 2, 3, 4, 5]) == ()
+
+
+def test_audio_is_encoded_whole_and_then_cut(model, corpus, paired):
+    path = corpus.audio_path(corpus.utterances[0])
+    whole = paired[0].units
+    assert model.encode_continuation(Speech(audio=AudioSpan(path))) == unit_ids(model, whole)
+    part = model.encode_continuation(Speech(audio=AudioSpan(path, 0.8, 2.0)))
+    assert part == unit_ids(model, whole.cut(0.8, 2.0))
+
+
+def test_preparing_in_bulk_changes_no_id(slice_folder, model, corpus):
+    segments = [Speech(audio=AudioSpan(corpus.audio_path(u), 0.2, 1.7)) for u in corpus.utterances[:4]]
+    bulk = load_model(str(slice_folder / "toy.yaml"))
+    bulk.prepare([*segments, Text("the muffins"), *segments])
+    assert [bulk.encode_continuation(s) for s in segments] == [model.encode_continuation(s) for s in segments]
+
+
+def test_units_of_another_system_are_refused(model, paired):
+    foreign = replace(paired[0].units, system="feedbeef00000000")
+    with pytest.raises(UnitSystemError, match=r"system feedbeef00000000 were given to .*'toy', which reads") as caught:
+        model.encode_continuation(Speech(units=foreign))
+    assert model.tokenizers.speech.system in str(caught.value)
+
+
+# --- forward ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sequences(model, paired) -> list[list[int]]:
+    """Ids of different lengths, of both modalities."""
+    texts = [model.encode_prompt((Text(" ".join(u.words[: 2 + i])),), "speech") for i, u in enumerate(paired[:3])]
+    return [*texts, model.encode_prompt((Speech(units=paired[3].units),), "text")]
+
+
+def alone(model, ids: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return model.forward(torch.tensor([ids])).states[0]
+
+
+def test_states_do_not_depend_on_padding_or_neighbors(model, sequences):
+    lengths = torch.tensor([len(ids) for ids in sequences])
+    for filler in (0, 70):
+        batch = torch.full((len(sequences), int(lengths.max()) + 5), filler)
+        for row, ids in zip(batch, sequences, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        with torch.inference_mode():
+            states = model.forward(batch, lengths=lengths).states
+        for row, ids in zip(states, sequences, strict=True):
+            torch.testing.assert_close(row[: len(ids)], alone(model, ids), atol=1e-5, rtol=1e-5)
+
+
+def test_going_on_from_kept_keys_and_values_is_going_through_all(model, sequences):
+    ids = torch.tensor([sequences[-1]])
+    with torch.inference_mode():
+        kept = model.forward(ids[:, :7], keep=True)
+        rest = model.forward(ids[:, 7:], past=kept.past, lengths=torch.tensor([ids.shape[1] - 7]))
+    assert model.forward(ids).past is rest.past is None
+    whole = alone(model, sequences[-1])
+    torch.testing.assert_close(torch.cat([kept.states[0], rest.states[0]]), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_logits_are_over_the_joint_vocabulary(model, sequences):
+    with torch.inference_mode():
+        logits = model.logits(alone(model, sequences[0]))
+        plain = model.module(torch.tensor([sequences[0]])).logits[0]
+    assert logits.shape == (len(sequences[0]), 6 + 60 + 80)
+    torch.testing.assert_close(logits, plain)
+
+
+def test_the_model_is_in_evaluation_mode_and_says_its_length(model):
+    assert not model.module.training
+    assert model.max_length == 256
+    assert model.modalities == {"speech", "text"}
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(slice_folder, trained, tmp_path) -> Path:
+    """The card and its checkpoint, to be altered."""
+    shutil.copytree(slice_folder / "checkpoint", tmp_path / "checkpoint")
+    shutil.copyfile(slice_folder / "toy.yaml", tmp_path / "toy.yaml")
+    return tmp_path / "toy.yaml"
+
+
+def rewrite(card: Path, **settings) -> str:
+    card.write_text(yaml.safe_dump({**yaml.safe_load(card.read_text()), **settings}))
+    return str(card)
+
+
+def test_the_fingerprint_is_that_of_what_can_change_a_number(copy, model):
+    assert load_model(str(copy), device="cpu:0").fingerprint == model.fingerprint
+    assert load_model(rewrite(copy, description="other", corpus="librispeech")).fingerprint == model.fingerprint
+    # How it was trained is in the weights; the card cannot change them any more.
+    assert load_model(rewrite(copy, training={"steps": 9})).fingerprint == model.fingerprint
+
+
+def test_other_weights_have_another_fingerprint(copy, model):
+    path = copy.parent / "checkpoint" / "model.safetensors"
+    weights = load_file(path)
+    weights["model.decoder.final_layer_norm.bias"][0] += 1e-3
+    save_file(weights, path)
+    assert load_model(str(copy)).fingerprint != model.fingerprint
+
+
+def test_other_subwords_have_another_fingerprint(copy, model, corpus):
+    texts = [u.text for u in corpus.utterances[1:]]
+    train_text_tokenizer(texts, TextTokenizerConfig(vocab_size=80), copy.parent / "checkpoint" / "text.model")
+    assert load_model(str(copy)).fingerprint != model.fingerprint
+
+
+def test_another_number_of_heads_has_another_fingerprint(copy, model):
+    path = copy.parent / "checkpoint" / "sutlm.json"
+    content = json.loads(path.read_text())
+    content["architecture"]["num_heads"] = 4
+    path.write_text(json.dumps(content))
+    assert load_model(str(copy)).fingerprint != model.fingerprint
+
+
+def test_the_digest_on_the_card_is_held(copy):
+    with pytest.raises(CheckpointError, match="its card says 0123; fetch or train it again"):
+        load_model(rewrite(copy, sha256="0123"))

@@ -1,0 +1,151 @@
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness.errors import CheckpointError
+from harness.speech.features import FeatureConfig
+from harness.speech.tokenizer import SpeechTokenizer, TokenizerConfig
+from harness.speech.units import UnitSubwords
+from harness.training.checkpoint import Tokenizers, load_checkpoint, save_checkpoint
+from harness.training.decoder import build_decoder
+from harness.training.recipe import TextTokenizerConfig
+from harness.training.text_tokenizer import train_text_tokenizer
+from tests.training.toy import ARCHITECTURE
+
+
+@pytest.fixture(scope="session")
+def tokenizers(tmp_path_factory) -> Path:
+    """A folder with a codebook of five random centroids and 20 text subwords."""
+    folder = tmp_path_factory.mktemp("tokenizers")
+    config = TokenizerConfig(features=FeatureConfig(n_mfcc=4, deltas=0), n_clusters=5, subwords="none", vocab_size=None)
+    centroids = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    SpeechTokenizer(config, centroids, UnitSubwords(5)).save(folder / "speech")
+    train_text_tokenizer(["the cat sat on the mat", "a hat"], TextTokenizerConfig(vocab_size=20), folder / "text.model")
+    return folder
+
+
+@pytest.fixture
+def decoder(tokenizers):
+    return build_decoder(ARCHITECTURE, Tokenizers.load(tokenizers).vocabulary.size, seed=3)
+
+
+@pytest.fixture
+def folder(tmp_path, tokenizers, decoder) -> Path:
+    save_checkpoint(tmp_path / "saved", decoder, ARCHITECTURE, tokenizers, {"steps": 7})
+    return tmp_path / "saved"
+
+
+def test_what_is_saved_is_loaded(folder, decoder, tokenizers):
+    loaded = load_checkpoint(folder)
+    assert loaded.architecture == ARCHITECTURE
+    assert loaded.tokenizers.digest == Tokenizers.load(tokenizers).digest
+    assert loaded.tokenizers.vocabulary.size == 6 + 5 + 20
+    assert loaded.weights_sha256 == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert not loaded.model.training
+    for name, value in decoder.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], value)
+
+
+def test_tied_weights_are_saved_once_and_tied_again(folder):
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    model = load_checkpoint(folder).model
+    assert model.lm_head.weight is model.model.decoder.embed_tokens.weight
+
+
+def test_a_checkpoint_says_how_it_came_about_and_leaves_nothing_beside_it(folder):
+    assert json.loads((folder / "sutlm.json").read_text())["record"] == {"steps": 7}
+    assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "speech", "sutlm.json", "text.model"]
+    assert os.listdir(folder.parent) == ["saved"]
+
+
+def test_saving_again_replaces_and_the_same_weights_are_the_same_bytes(folder, decoder, tokenizers):
+    first = (folder / "model.safetensors").read_bytes()
+    (folder / "stale").touch()
+    save_checkpoint(folder, decoder, ARCHITECTURE, tokenizers, {})
+    assert (folder / "model.safetensors").read_bytes() == first
+    assert not (folder / "stale").exists()
+
+
+def test_an_interrupted_save_leaves_the_old_checkpoint(folder, decoder, tokenizers, monkeypatch):
+    before = (folder / "model.safetensors").read_bytes()
+    monkeypatch.setattr("harness.training.checkpoint.save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(folder, decoder, ARCHITECTURE, tokenizers, {})
+    monkeypatch.undo()
+    assert load_checkpoint(folder).weights_sha256 == hashlib.sha256(before).hexdigest()
+    save_checkpoint(folder, decoder, ARCHITECTURE, tokenizers, {})
+    assert os.listdir(folder.parent) == ["saved"]
+
+
+def test_the_digest_of_the_card_is_held(folder):
+    digest = load_checkpoint(folder).weights_sha256
+    assert load_checkpoint(folder, sha256=digest).weights_sha256 == digest
+    with pytest.raises(CheckpointError, match=f"has SHA-256 {digest}, its card says 00ff; fetch or train it again"):
+        load_checkpoint(folder, sha256="00ff")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "last.ckpt", "weights.pth"])
+def test_pickles_are_refused(folder, name):
+    (folder / "model.safetensors").rename(folder / name)
+    with pytest.raises(CheckpointError, match=f"It holds {name}, but pickles are refused: convert it to safetensors"):
+        load_checkpoint(folder)
+
+
+def test_a_pickle_by_the_name_of_safetensors_is_refused(folder):
+    torch.save({}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="cannot be loaded into this architecture"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.safetensors", r"holds no model\.safetensors\.$"),
+        ("sutlm.json", r"holds no sutlm\.json, which says the architecture"),
+        ("text.model", r"text tokenizer .*text\.model is missing"),
+        ("speech/tokenizer.json", r"has no tokenizer\.json"),
+    ],
+)
+def test_a_missing_file_is_named(folder, name, message):
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def test_an_absent_folder_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"nowhere holds no model\.safetensors"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def test_an_altered_codebook_is_refused(folder):
+    path = folder / "speech" / "centroids.safetensors"
+    save_file({name: value + 0.1 for name, value in load_file(path).items()}, path)
+    with pytest.raises(CheckpointError, match="was altered: its centroids have the digest"):
+        load_checkpoint(folder)
+
+
+def test_another_text_tokenizer_is_another_digest(folder):
+    before = load_checkpoint(folder).tokenizers.digest
+    train_text_tokenizer(["other words that cats know"], TextTokenizerConfig(vocab_size=20), folder / "text.model")
+    assert Tokenizers.load(folder).digest != before
+
+
+def test_a_vocabulary_of_another_size_does_not_fit(folder):
+    train_text_tokenizer(["the cat sat on the mat"], TextTokenizerConfig(vocab_size=18), folder / "text.model")
+    with pytest.raises(CheckpointError, match=r"size mismatch for model\.decoder\.embed_tokens"):
+        load_checkpoint(folder)
+
+
+def test_weights_with_other_names_do_not_fit(folder):
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["extra"] = weights.pop("model.decoder.final_layer_norm.bias")
+    save_file(weights, path)
+    message = r"does not fit: missing \['model.decoder.final_layer_norm.bias'\], unexpected \['extra'\]"
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)

@@ -1,0 +1,343 @@
+import math
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.errors import ConfigError, CorpusError, HarnessError
+from harness.training.loop import DivergedError, Trainer, learning_rate, optimizer_for
+from harness.training.packing import Batch
+from harness.training.recipe import Architecture, Mixture
+from tests.training.toy import ARCHITECTURE, config, formatter, trainer, utterances
+
+ROOT = Path(__file__).resolve().parents[2]
+DROPPING = replace(ARCHITECTURE, dropout=0.2)
+
+
+def weights(run: Trainer) -> bytes:
+    """All parameters, in order, as bytes."""
+    return b"".join(p.detach().cpu().numpy().tobytes() for p in run.model.parameters())
+
+
+def finished(*arguments, **settings) -> Trainer:
+    run = trainer(*arguments, **settings)
+    run.run()
+    return run
+
+
+# --- learning rate and optimizer --------------------------------------------------------------------------------------
+
+RATES = {"learning_rate": 1.0, "min_learning_rate": 0.2, "warmup_steps": 4, "steps": 12}
+
+
+def rates(**settings) -> list[float]:
+    made = config(**{**RATES, **settings})
+    return [learning_rate(made, step) for step in range(made.steps)]
+
+
+def test_the_rate_rises_linearly_to_the_peak():
+    assert rates()[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates(warmup_steps=0)[0] == 1.0
+
+
+def test_cosine_falls_to_the_floor():
+    """Eight steps after the warm-up; step 8 is half of the way: 0.2 + 0.8 · (1 + cos(π/2)) / 2 = 0.6.
+
+    Step 6 is a quarter of it: 0.2 + 0.8 · (1 + cos(π/4)) / 2 = 0.882843; step 12, one past the last, is the floor.
+    """
+    found = rates()
+    assert found[8] == pytest.approx(0.6)
+    assert found[6] == pytest.approx(0.882843, abs=1e-6)
+    assert found[4:] == sorted(found[4:], reverse=True)
+    assert learning_rate(config(**RATES), 12) == pytest.approx(0.2)
+    assert learning_rate(config(**RATES), 99) == pytest.approx(0.2)
+
+
+def test_constant_stays_at_the_peak():
+    assert rates(schedule="constant")[3:] == [1.0] * 9
+
+
+def test_wsd_is_constant_then_falls_linearly():
+    """A third of 12 steps decays: steps 8, 9, 10, 11 have 4/4, 3/4, 2/4, 1/4 of the way from 0.2 to 1 left."""
+    found = rates(schedule="wsd", decay_share=1 / 3)
+    assert found[3:9] == [1.0] * 6
+    assert found[9:] == pytest.approx([0.8, 0.6, 0.4])
+
+
+def test_only_matrices_decay():
+    run = trainer()
+    names = {id(p): name for name, p in run.model.named_parameters()}
+    decayed, others = ([names[id(p)] for p in g["params"]] for g in optimizer_for(run.model, config()).param_groups)
+    assert all(re.search(r"(proj|fc1|fc2)\.weight$", name) for name in decayed)
+    assert all("embed" in name or "norm" in name or name.endswith("bias") for name in others)
+    assert len(decayed) + len(others) == len(names)
+    assert len(decayed) == 6
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_falls():
+    run = finished(steps=30, eval_every=99)
+    assert run.history[-1]["loss"] < 0.8 * run.history[0]["loss"]
+
+
+def test_every_step_is_reported():
+    steps = []
+    run = trainer()
+    run.run(steps.append)
+    assert [s.step for s in steps] == [1, 2, 3, 4, 5, 6]
+    assert {s.steps for s in steps} == {6}
+    assert [s.learning_rate for s in steps] == [learning_rate(config(), i) for i in range(6)]
+    assert all(s.tokens_per_s > 0 and s.grad_norm > 0 for s in steps)
+    assert [bool(s.dev) for s in steps] == [False, False, True, False, False, True]
+    assert steps[-1].tokens == run.tokens
+    assert [h["loss"] for h in run.history] == [s.loss for s in steps]
+
+
+def test_every_format_is_validated_whatever_the_mixture():
+    run = trainer(mixture=Mixture(speech=1, text=0, cst=0, ast=0))
+    before, after = run.validate(), run.validate()
+    assert set(before) == {"dev_speech", "dev_text", "dev_cst", "dev_ast"}
+    assert all(3 < value < 5 for value in before.values())  # ln 42 = 3.74
+    assert before == after
+
+
+def test_validation_does_not_drop_out():
+    run = trainer(None, DROPPING)
+    assert run.validate() == run.validate()
+
+
+def test_validation_leaves_out_alternating_where_no_word_times_are():
+    bare = [replace(u, starts_s=()) for u in utterances(3)]
+    only_text = config(mixture=Mixture(speech=1, text=1, cst=1, ast=0))
+    made = [Trainer(ARCHITECTURE, only_text, formatter(), bare, dev, state=None) for dev in (bare, utterances(2))]
+    assert [set(run.validate()) for run in made] == [
+        {"dev_speech", "dev_text", "dev_cst"},
+        {"dev_speech", "dev_text", "dev_cst", "dev_ast"},
+    ]
+
+
+def test_missing_word_times_are_refused_before_the_first_step():
+    corpus = [*utterances(3), replace(utterances(1)[0], id="bare", starts_s=())]
+    message = "1 of 4 training utterances, such as 'bare', have no word times"
+    with pytest.raises(CorpusError, match=message):
+        Trainer(ARCHITECTURE, config(), formatter(), corpus, utterances(2), state=None)
+
+
+def test_nothing_to_learn_from_or_to_validate_on_is_refused():
+    with pytest.raises(CorpusError, match="training corpus holds no utterance"):
+        Trainer(ARCHITECTURE, config(), formatter(), [], utterances(2), state=None)
+    with pytest.raises(CorpusError, match="development set holds no utterance"):
+        Trainer(ARCHITECTURE, config(), formatter(), utterances(2), [], state=None)
+
+
+def test_accumulating_gradients_is_a_larger_batch():
+    """Two batches of one row, each loss divided by the tokens of both, have the gradient of one batch of two rows."""
+    one, two = (finished(accumulate=n, learning_rate=1e-3, eval_every=99) for n in (1, 2))
+    assert one.tokens == two.tokens
+    for a, b in zip(one.history, two.history, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
+
+
+def test_bfloat16_runs_on_float32_weights():
+    run = finished(dtype="bfloat16")
+    assert {p.dtype for p in run.model.parameters()} == {torch.float32}
+    exact = finished()
+    assert [h["loss"] for h in run.history] == pytest.approx([h["loss"] for h in exact.history], abs=0.1)
+    assert [h["loss"] for h in run.history] != [h["loss"] for h in exact.history]
+
+
+def test_rows_are_no_longer_than_the_context():
+    short = Architecture(num_layers=1, hidden_size=16, num_heads=2, ffn_size=32, context=24)
+    run = Trainer(short, config(), formatter(), utterances(12), utterances(5), state=None)
+    run.run()
+    assert run.stream.num_cut > 0
+
+
+def test_a_batch_smaller_than_a_row_is_refused():
+    with pytest.raises(ConfigError, match="batch_tokens=63 is smaller than one row of row_tokens=64"):
+        config(batch_tokens=63)
+
+
+def test_two_runs_with_one_seed_are_the_same_and_another_seed_is_another():
+    one, same, other = (finished(None, DROPPING, seed=seed) for seed in (0, 0, 1))
+    assert one.history == same.history
+    assert weights(one) == weights(same) != weights(other)
+
+
+# --- divergence -------------------------------------------------------------------------------------------------------
+
+
+def test_a_senseless_learning_rate_is_reported_as_divergence():
+    with pytest.raises(DivergedError, match=r"diverged at step \d+: .*Lower the learning rate"):
+        finished(learning_rate=1e6, warmup_steps=0, steps=60)
+
+
+def test_weights_that_are_not_numbers_are_reported_and_never_saved(tmp_path):
+    run = trainer(tmp_path / "state")
+    with torch.no_grad():
+        next(run.model.parameters()).fill_(math.nan)
+    with pytest.raises(DivergedError, match="step 1: loss nan"):
+        run.run()
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_last_step_into_the_void_is_reported_and_never_saved(tmp_path, monkeypatch):
+    run = trainer(tmp_path / "state", steps=1, warmup_steps=0)
+    step = run.optimizer.step
+
+    def ruin() -> None:
+        step()
+        with torch.no_grad():
+            next(run.model.parameters()).fill_(math.nan)
+
+    monkeypatch.setattr(run.optimizer, "step", ruin)
+    with pytest.raises(DivergedError, match="step 1: dev_speech nan"):
+        run.run()
+    assert not (tmp_path / "state").exists()
+
+
+# --- resume -----------------------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.training.test_loop import DROPPING
+from tests.training.toy import trainer
+
+def stop(step):
+    if step.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+trainer(Path(sys.argv[1]), DROPPING).run(stop)
+"""
+
+
+def test_a_killed_run_continues_to_the_same_losses_and_weights(tmp_path):
+    """Killed after step 5, saved at step 3: the steps 4 and 5 are taken again."""
+    state = tmp_path / "state"
+    killed = subprocess.run([sys.executable, "-c", KILLED, state], cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = trainer(state, DROPPING)
+    assert resumed.step == 3
+    resumed.run()
+    whole = finished(None, DROPPING)
+    assert resumed.history == whole.history
+    assert weights(resumed) == weights(whole)
+    assert resumed.tokens == whole.tokens
+    assert resumed.stream.state() == whole.stream.state()
+
+
+@pytest.mark.parametrize("settings", [{"accumulate": 2}, {"dtype": "bfloat16"}, {"ratio_unit": "samples"}])
+def test_resumed_runs_are_exact_under_every_option(tmp_path, settings):
+    def stop(step):
+        if step.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "state", **settings).run(stop)
+    resumed, whole = finished(tmp_path / "state", **settings), finished(**settings)
+    assert resumed.history == whole.history
+    assert weights(resumed) == weights(whole)
+
+
+def test_a_finished_run_takes_no_further_step(tmp_path):
+    first = finished(tmp_path / "state")
+    again = trainer(tmp_path / "state")
+    again.run(lambda step: pytest.fail(f"took step {step.step}"))
+    assert weights(first) == weights(again)
+    assert not again.model.training
+
+
+@pytest.mark.parametrize("stop_at", range(10))
+def test_a_save_cut_short_anywhere_loses_at_most_itself(tmp_path, monkeypatch, stop_at):
+    """The save after step 6 dies before its first, second, … file operation; the one after step 3 stands."""
+    run = trainer(tmp_path / "state")
+    calls = []
+
+    def dying(operation):
+        def call(*arguments, **options):
+            if run.step == 6:
+                calls.append(operation)
+                if len(calls) > stop_at:
+                    raise KeyboardInterrupt
+            return operation(*arguments, **options)
+
+        return call
+
+    for module, name in [(shutil, "rmtree"), (Path, "mkdir"), (Path, "replace"), (Path, "write_text")]:
+        monkeypatch.setattr(module, name, dying(getattr(module, name)))
+    monkeypatch.setattr("harness.training.loop.save_file", dying(sys.modules["harness.training.loop"].save_file))
+    try:
+        run.run()
+    except KeyboardInterrupt:
+        pass
+    else:
+        assert stop_at >= len(calls)
+    monkeypatch.undo()
+    resumed = trainer(tmp_path / "state")
+    assert resumed.step in (3, 6)
+    resumed.run()
+    whole = finished()
+    assert resumed.history == whole.history
+    assert weights(resumed) == weights(whole)
+
+
+def test_a_half_written_save_does_not_count(tmp_path):
+    finished(tmp_path / "state", steps=3)
+    part = tmp_path / "state.part"
+    shutil.copytree(tmp_path / "state", part)
+    (part / "state.json").write_text("{")
+    assert trainer(tmp_path / "state", steps=3).step == 3
+    shutil.rmtree(tmp_path / "state")
+    assert trainer(tmp_path / "state", steps=3).step == 0
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 7}, {"mixture": Mixture(speech=2)}, {"learning_rate": 0.1}])
+def test_a_state_folder_of_another_configuration_is_refused(tmp_path, change):
+    finished(tmp_path / "state")
+    with pytest.raises(HarnessError, match="training run of another configuration or data; choose another folder"):
+        trainer(tmp_path / "state", **change)
+
+
+def test_a_state_folder_of_another_model_or_other_data_is_refused(tmp_path):
+    finished(tmp_path / "state")
+    arguments = (config(), formatter(), utterances(12), utterances(5, seed=1))
+    for architecture, identity in [(DROPPING, ""), (ARCHITECTURE, "other data")]:
+        with pytest.raises(HarnessError, match="another configuration or data"):
+            Trainer(architecture, *arguments, state=tmp_path / "state", identity=identity)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    run, other = (trainer(tmp_path / "state", steps=1) for _ in range(2))
+
+    def intrude(step):
+        with pytest.raises(HarnessError, match=r"Another process is training in .*state; wait for it to end"):
+            other.run()
+
+    run.run(intrude)
+    assert other.step == 0
+    other.run()
+    assert weights(run) == weights(other)
+
+
+def test_a_run_without_a_state_folder_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    finished()
+    assert not list(tmp_path.iterdir())
+
+
+def test_batches_do_not_depend_on_what_ran_before(monkeypatch):
+    seen: list[Batch] = []
+    for _ in range(2):
+        torch.rand(7)
+        run = trainer()
+        seen.append(run._packer.batch(2))
+    assert (seen[0].ids == seen[1].ids).all()

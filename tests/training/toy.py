@@ -1,0 +1,60 @@
+"""A vocabulary, utterances and a decoder small enough to work out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from harness.segments import UnitSpan
+from harness.training.formats import Formatter, PairedUtterance
+from harness.training.loop import Trainer
+from harness.training.recipe import Architecture, TrainingConfig
+from harness.training.vocabulary import Vocabulary
+
+#: Ids: 6 specials, 10 units at 6 … 15, 26 letters at 16 … 41.
+VOCABULARY = Vocabulary(num_units=10, num_text=26)
+ARCHITECTURE = Architecture(num_layers=1, hidden_size=16, num_heads=2, ffn_size=32, context=64)
+
+
+def letters(text: str) -> list[int]:
+    """One text subword a letter, `a` is 0."""
+    return [ord(letter) - ord("a") for letter in text if letter != " "]
+
+
+def formatter(max_span_words: int = 3) -> Formatter:
+    """Units and letters are their own subwords."""
+    return Formatter(VOCABULARY, lambda span: list(span.units), letters, max_span_words=max_span_words)
+
+
+def span(*frames: int) -> UnitSpan:
+    """Units of frames at 10 Hz."""
+    return UnitSpan.from_frames(list(frames), rate_hz=10, system="toy")
+
+
+def utterances(number: int, seed: int = 0, max_words: int = 8) -> list[PairedUtterance]:
+    """Utterances of 2 … `max_words` words, each of 1-4 letters and 2-5 frames."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(number):
+        words = tuple(
+            "".join(rng.choice(list("abcdefgh"), rng.integers(1, 5))) for _ in range(rng.integers(2, max_words + 1))
+        )
+        lengths = rng.integers(2, 6, len(words))
+        starts = tuple(float(s) / 10 for s in np.cumsum([0, *lengths[:-1]]))
+        made.append(PairedUtterance(f"u{i}", span(*rng.integers(0, 10, lengths.sum()).tolist()), words, starts))
+    return made
+
+
+def config(**settings) -> TrainingConfig:
+    """Six steps on two rows of 64 tokens."""
+    defaults = {
+        "steps": 6, "batch_tokens": 128, "row_tokens": 64, "learning_rate": 1e-2, "warmup_steps": 2,
+        "eval_every": 3, "checkpoint_every": 3,
+    }  # fmt: skip
+    return TrainingConfig(**{**defaults, **settings})
+
+
+def trainer(state: Path | None = None, architecture: Architecture = ARCHITECTURE, **settings) -> Trainer:
+    """A training run on a dozen utterances."""
+    return Trainer(architecture, config(**settings), formatter(), utterances(12), utterances(5, seed=1), state=state)
