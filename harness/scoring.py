@@ -28,6 +28,8 @@ from harness.task import Answer, Loglikelihoods, Ranking, Request, Unscorable
 _LOGIT_ROWS = 512
 #: Tokens below which a pass costs hardly less: when few candidates are left, they advance faster.
 _WORTHWHILE_TOKENS = 128
+#: Steps grow with what was read, 1 token for each of so many, so that long continuations need few passes.
+_GROWTH = 4
 #: Rounding that pruning allows for, in nats and relative to the gold's loglikelihood.
 _SLACK, _RELATIVE_SLACK = 1e-3, 1e-5
 #: Batches are not halved below this many tokens.
@@ -40,6 +42,7 @@ class Work:
 
     Attributes:
         tokens: read by the decoder.
+        logit_rows: positions whose logits were made.
         pairs: candidates under prompts.
         pair_tokens: tokens of all pairs, prompt and candidate: what scoring each pair by itself reads.
         candidate_tokens: of these the candidates' own.
@@ -50,6 +53,7 @@ class Work:
     """
 
     tokens: int = 0
+    logit_rows: int = 0
     pairs: int = 0
     pair_tokens: int = 0
     candidate_tokens: int = 0
@@ -389,7 +393,7 @@ class Scorer:
         """Tokens to advance by: all that remain, or few enough to look soon at who is still wanted."""
         if group.jobs[0].bar is None:
             return int(group.lengths[block.slots].max())
-        return max(self.chunk_tokens, _WORTHWHILE_TOKENS // len(block))
+        return max(self.chunk_tokens, _WORTHWHILE_TOKENS // len(block), block.depth // _GROWTH)
 
     def _read_prompts(self, decoder: PackedDecoder, group: _Group) -> list[list[Layer]]:
         """Reads prompts and golds; adds the candidates' first tokens, which prompts predict, and the golds' rest."""
@@ -446,6 +450,7 @@ class Scorer:
 
     def _logprobs(self, states: Tensor, at: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loglikelihoods of tokens; `at` says which of the states predicts each."""
+        self.work.logit_rows += len(states)
         order = np.argsort(at, kind="stable")
         places, wanted = at[order], self._tensor(targets[order])
         found = []

@@ -1,0 +1,306 @@
+"""Speed of the scoring engine against lm-eval's HFLM: same model object, same token ids, same batch budget.
+
+Rounds are paired: within a round every side scores the same pairs, in alternating order, and ratios are taken within
+the round, so that a machine that others use at the same time changes both sides. Prints Markdown.
+
+    .venv/bin/python benchmarks/scoring.py --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import OPTConfig, OPTForCausalLM
+
+from harness.model import Hidden
+from harness.scoring import Scorer, Work
+from harness.segments import Text
+from harness.task import Loglikelihoods, Ranking, RankScore, Request
+
+#: Prompt and continuation tokens by direction.
+SHAPES = {"u2u": (100, 60), "u2t": (250, 30), "t2u": (30, 250), "t2t": (30, 30)}
+SIDES = ("hflm", "full", "pruned")
+TIE = 1e-4
+_ATTENTION_GAIN = 20.0
+
+
+class BenchModel:
+    """A decoder of transformers as a model of the harness; segments are texts of token numbers."""
+
+    def __init__(self, module: OPTForCausalLM) -> None:
+        self.module, self.device = module.eval(), torch.device("cpu")
+        self.card, self.fingerprint, self.modalities = None, "benchmark", frozenset({"text"})
+        self.max_length = module.config.max_position_embeddings
+
+    def prepare(self, segments: object) -> None:
+        pass
+
+    def encode_prompt(self, prompt: tuple[Text, ...], target: str) -> list[int]:
+        return [int(i) for i in prompt[0].text.split()]
+
+    def encode_prior(self, source: str, target: str) -> list[int]:
+        return [2]
+
+    def encode_continuation(self, segment: Text) -> list[int]:
+        return [int(i) for i in segment.text.split()]
+
+    def forward(self, ids: torch.Tensor, *, lengths: torch.Tensor | None = None) -> Hidden:
+        mask = None if lengths is None else (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        return Hidden(self.module.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        return self.module.lm_head(states)
+
+
+def random_model(layers: int, width: int, vocabulary: int, sharpness: float) -> BenchModel:
+    """An OPT decoder with random weights; `sharpness` is about the standard deviation of its logits.
+
+    Attention is strengthened, so that what comes next depends on the prompt as it does in a trained model.
+    """
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=vocabulary, hidden_size=width, word_embed_proj_dim=width, num_hidden_layers=layers,
+        ffn_dim=4 * width, num_attention_heads=max(1, width // 64), max_position_embeddings=512,
+    )  # fmt: skip
+    module = OPTForCausalLM(config)
+    with torch.no_grad():
+        for layer in module.model.decoder.layers:
+            layer.self_attn.out_proj.weight.mul_(_ATTENTION_GAIN)
+        module.model.decoder.final_layer_norm.weight.fill_(sharpness / (0.02 * width**0.5))
+    return BenchModel(module)
+
+
+@torch.inference_mode()
+def golds(model: BenchModel, prompts: torch.Tensor, length: int) -> torch.Tensor:
+    """Continuations `(prompts, length)` drawn from the model itself, so that it retrieves them."""
+    past, ids, drawn = None, prompts, []
+    for _ in range(length):
+        out = model.module(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
+        past, ids = out.past_key_values, torch.multinomial(out.logits[:, -1].softmax(-1), 1)
+        drawn.append(ids)
+    return torch.cat(drawn, 1)
+
+
+@dataclass
+class Case:
+    """Prompts × candidates of one shape."""
+
+    name: str
+    requests: list[Request]
+    budget: int
+
+    @classmethod
+    def draw(cls, name: str, model: BenchModel, n: int, num_prompts: int, budget: int) -> Case:
+        """`n` prompts of random tokens with continuations that the model drew; the first `num_prompts` are asked."""
+        prompt, continuation = SHAPES[name]
+        torch.manual_seed(1)
+        prompts = torch.randint(4, model.module.config.vocab_size, (n, prompt))
+        texts = [Text(" ".join(map(str, row))) for row in golds(model, prompts, continuation).tolist()]
+        pool, everything, extents = tuple(texts), tuple(range(n)), (1.0,) * n
+        scores = (
+            RankScore(tolerance=TIE), RankScore("tokens"), RankScore(extents), RankScore(prior="prior", tolerance=TIE)
+        )  # fmt: skip
+        asked = [
+            Request(f"{i}", (Text(" ".join(map(str, p))),), "text", "text", pool, everything, Ranking(i, scores))
+            for i, p in enumerate(prompts[:num_prompts].tolist())
+        ]
+        return cls(name, asked, budget)
+
+    def prior(self, model: BenchModel) -> dict[str, Loglikelihoods]:
+        """The likelihoods without a prompt, which no side is timed for."""
+        first = self.requests[0]
+        request = Request("prior", (), "text", "text", first.pool, first.chosen)
+        return {"prior": next(Scorer(model, batch_tokens=self.budget).answer([request]))[1]}
+
+
+def hflm(model: BenchModel, case: Case) -> Callable[[], np.ndarray]:
+    """lm-eval's scorer on all pairs; offline, without a tokenizer of its own."""
+    from lm_eval.models.huggingface import HFLM  # noqa: TID251 - the peer measured against
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<s>": 0})), eos_token="<s>", pad_token="<s>")
+    rows = case.budget // sum(SHAPES[case.name])
+    lm = HFLM(pretrained=model.module, tokenizer=words, batch_size=max(1, rows), device="cpu", max_length=512)
+    pool = [model.encode_continuation(s) for s in case.requests[0].pool]
+    pairs = [(("", ""), model.encode_prompt(r.prompt, "text"), c) for r in case.requests for c in pool]
+
+    def run() -> np.ndarray:
+        return np.array([x for x, _ in lm._loglikelihood_tokens(pairs, disable_tqdm=True)]).reshape(-1, len(pool))
+
+    return run
+
+
+def ours(model: BenchModel, case: Case, prune: bool, works: list[Work]) -> Callable[[], np.ndarray]:
+    """The engine on the same pairs."""
+    known = case.prior(model)
+
+    def run() -> np.ndarray:
+        scorer = Scorer(model, batch_tokens=case.budget, prune=prune)
+        values = np.stack([a.values for _, a in scorer.answer(case.requests, known=known)])
+        works.append(scorer.work)
+        return values
+
+    return run
+
+
+def side(name: str, model: BenchModel, case: Case, works: list[Work]) -> Callable[[], np.ndarray]:
+    return hflm(model, case) if name == "hflm" else ours(model, case, name == "pruned", works)
+
+
+@dataclass
+class Timing:
+    wall: float
+    cpu: float
+
+
+def timed(run: Callable[[], np.ndarray]) -> tuple[Timing, np.ndarray]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    values = run()
+    return Timing(time.perf_counter() - wall, time.process_time() - cpu), values
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+def matmul_peak(rounds: int = 5) -> float:
+    """FLOP/s of the best of some large matrix products."""
+    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
+    best = min(timed(lambda: a @ b)[0].cpu for _ in range(rounds))
+    return 2 * 1536**3 / best
+
+
+def flops(model: BenchModel, work: Work) -> float:
+    """Of the linear layers and logits that the engine computed (every token read predicts one; prompts do not)."""
+    config = model.module.config
+    body = 12 * config.num_hidden_layers * config.hidden_size**2
+    return 2.0 * work.tokens * body + 2.0 * work.logit_rows * config.hidden_size * config.vocab_size
+
+
+def bench(model: BenchModel, case: Case, rounds: int, peak: float) -> list[str]:
+    """Rows of the table of one shape."""
+    works: dict[str, list[Work]] = {name: [] for name in SIDES}
+    runs = {name: side(name, model, case, works[name]) for name in SIDES}
+    times: dict[str, list[Timing]] = {name: [] for name in SIDES}
+    values: dict[str, np.ndarray] = {}
+    for i in range(rounds):
+        for name in SIDES if i % 2 == 0 else reversed(SIDES):
+            timing, values[name] = timed(runs[name])
+            times[name].append(timing)
+    rows = []
+    for name in ("full", "pruned"):
+        wall = [a.wall / b.wall for a, b in zip(times["hflm"], times[name], strict=True)]
+        cpu = [a.cpu / b.cpu for a, b in zip(times["hflm"], times[name], strict=True)]
+        work = works[name][-1]
+        speed = flops(model, work) / min(t.cpu for t in times[name]) / peak
+        shape = "/".join(map(str, SHAPES[case.name]))
+        rows.append(
+            f"| {case.name} {shape} | {name} | {spread(wall)} | {spread(cpu)} | {work.tokens / work.pair_tokens:.2f} | "
+            f"{work.tokens / work.floor:.2f} | {speed:.0%} | {agreement(values['hflm'], values[name], name)} |"
+        )
+    return rows
+
+
+def agreement(expected: np.ndarray, found: np.ndarray, name: str) -> str:
+    """Largest relative difference of scores, and how many golds have the same rank by `sum`."""
+    ranks = (
+        [(v > v[i] + TIE).sum() for i, v in enumerate(expected)],
+        [(v > v[i] + TIE).sum() for i, v in enumerate(found)],
+    )
+    same = f"{sum(a == b for a, b in zip(*ranks, strict=True))}/{len(expected)} ranks"
+    first = f", R@1 {np.mean([r == 0 for r in ranks[0]]):.2f}"
+    if name == "pruned":
+        return same + first
+    return f"{np.max(np.abs(found / expected - 1)):.0e}, {same}"
+
+
+def memory(arguments: argparse.Namespace, name: str, shape: str) -> int:
+    """Peak bytes of one side beyond those of the loaded model, in a process of its own."""
+    options = [
+        f"--{k}={v}" for k, v in vars(arguments).items() if k in ("layers", "width", "vocabulary", "budget", "n", "sharpness")
+    ]
+    command = [
+        sys.executable,
+        __file__,
+        "--measure",
+        f"{name}:{shape}",
+        f"--prompts={min(arguments.prompts, 2)}",
+        *options,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    name, shape = arguments.measure.split(":")
+    model = random_model(arguments.layers, arguments.width, arguments.vocabulary, arguments.sharpness)
+    run = side(name, model, Case.draw(shape, model, arguments.n, arguments.prompts, arguments.budget), [])
+    side(name, model, Case.draw("t2t", model, 2, 1, 64), [])()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few candidates, three rounds")
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--vocabulary", type=int, default=12000)
+    parser.add_argument("--budget", type=int, default=4096, help="tokens per batch, of both sides")
+    parser.add_argument("--n", type=int, help="candidates per prompt (64; quick: 24)")
+    parser.add_argument("--prompts", type=int, help="prompts asked (8; quick: 4)")
+    parser.add_argument("--rounds", type=int, help="paired rounds (5; quick: 3)")
+    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--sharpness", type=float, default=3.0, help="standard deviation of the model's logits")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory table")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    for key, full, quick in (("n", 64, 24), ("prompts", 8, 4), ("rounds", 5, 3)):
+        if getattr(arguments, key) is None:
+            setattr(arguments, key, quick if arguments.quick else full)
+    if arguments.measure:
+        measure(arguments)
+        return
+    report(arguments)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    model = random_model(arguments.layers, arguments.width, arguments.vocabulary, arguments.sharpness)
+    peak = matmul_peak()
+    print(
+        f"\n{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {torch.get_num_threads()} threads; random OPT "
+        f"{arguments.layers} × {arguments.width}, vocabulary {arguments.vocabulary}, {arguments.prompts} prompts × "
+        f"{arguments.n} candidates, {arguments.budget} tokens per batch, {arguments.rounds} paired rounds, "
+        f"matmul peak {peak / 1e9:.0f} GFLOP/s. Medians with ranges; × means faster than HFLM.\n"
+    )
+    print(
+        "| shape | engine | × wall | × CPU time | tokens ÷ N²(P+C) | tokens ÷ floor | of peak | agreement with HFLM |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for name in arguments.shapes.split(","):
+        case = Case.draw(name, model, arguments.n, arguments.prompts, arguments.budget)
+        print(*bench(model, case, arguments.rounds, peak), sep="\n", flush=True)
+    if not arguments.no_memory:
+        print("\n| shape | " + " | ".join(f"{name}, MiB" for name in SIDES) + " |\n|---|---|---|---|")
+        for name in arguments.shapes.split(","):
+            peaks = [memory(arguments, one, name) / 2**20 for one in SIDES]
+            print(f"| {name} | " + " | ".join(f"{p:.0f}" for p in peaks) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    main()
