@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from platformdirs import user_cache_path
@@ -62,23 +62,33 @@ def build(kind: type[T], data: Mapping[str, Any], *, where: str) -> T:
     Raises:
         ConfigError: naming `where`, the key, what was found, and for an unknown key the nearest known one.
     """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected keys with values, found {data!r}.")
     try:
         record: T = _adapter(kind).validate_python(dict(data))  # type: ignore[arg-type]
         return record
     except ValidationError as error:
-        known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
-        raise ConfigError("\n".join(_explain(e, where, known) for e in error.errors())) from None
+        raise ConfigError("\n".join(_explain(e, where, kind) for e in error.errors())) from None
 
 
-def _explain(error: Any, where: str, known: Sequence[str]) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+def _explain(error: Any, where: str, kind: Any) -> str:
+    *above, last = (str(part) for part in error["loc"])
+    key = ".".join([*above, last])
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(sorted(known))}."
+        known = _keys(kind, above)
+        near = difflib.get_close_matches(last, known, n=1)
+        hint = f" Did you mean '{'.'.join([*above, near[0]])}'?" if near else f" Known: {', '.join(sorted(known))}."
         return f"{where}: unknown key '{key}'.{hint}"
     if error["type"] in ("missing", "missing_argument"):
         return f"{where}: '{key}' is missing."
     return f"{where}: '{key}': {error['msg']} (found {error.get('input')!r})."
+
+
+def _keys(kind: Any, path: Sequence[str]) -> list[str]:
+    """The keys of the record that `path` leads to from a record of type `kind`."""
+    for part in path:
+        kind = get_type_hints(kind).get(part) if dataclasses.is_dataclass(kind) else None
+    return [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -98,6 +108,8 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {pair}: '{part}' was already set to a plain value.")
+        if isinstance(node.get(last), dict):
+            raise ConfigError(f"--set {pair}: '{last}' was already given keys of its own.")
         try:
             node[last] = yaml.safe_load(value)
         except yaml.YAMLError as error:

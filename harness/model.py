@@ -185,9 +185,17 @@ def _inherit(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     base = data.pop("base", None)
     if base is None:
         return data
-    parent = _inherit(path.parent / f"{base}.yaml", (*below, path))
+    parent = _inherit(_base_path(path.parent, base), (*below, path))
     # Weights are never inherited: a derived card is another model.
     return merge({k: v for k, v in parent.items() if k not in ("checkpoint", "sha256")}, data)
+
+
+def _base_path(folder: Path, base: str) -> Path:
+    """The card called `base` in a folder, else the shipped one."""
+    places = {path.stem: path for place in (cards_folder(), folder) for path in place.glob("*.yaml")}
+    if base not in places:
+        raise UnknownNameError("base card", base, places)
+    return places[base]
 
 
 def load_model(name: str, *, device: str = "cpu") -> Model:

@@ -37,6 +37,9 @@ class Metric:
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise InputError(f"A metric must be a finite number; found {self.value} over {self.n} items.")
+        beside = [*(self.ci95 or ()), *([] if self.chance is None else [self.chance])]
+        if not all(map(math.isfinite, beside)):
+            raise InputError(f"Interval and chance must be finite or None; found {self.ci95} and {self.chance}.")
 
 
 @dataclass(frozen=True)
@@ -168,11 +171,15 @@ def _metric(data: Mapping[str, Any]) -> Metric:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line, whole or not at all."""
+    """One JSON object a line, whole or not at all.
+
+    Raises:
+        InputError: if a row holds NaN or infinity.
+    """
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as stream:
         for row in rows:
-            stream.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+            stream.write(_json(row, path) + "\n")
     os.replace(part, path)
 
 
@@ -183,8 +190,17 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def _write_json(path: Path, value: Any) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    part.write_text(_json(value, path, indent=2) + "\n", "utf-8")
     os.replace(part, path)
+
+
+def _json(value: Any, path: Path, *, indent: int | None = None) -> str:
+    try:
+        return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise InputError(
+            f"{path} would hold NaN or infinity ({error}); what cannot be measured is a failed item with its reason."
+        ) from None
 
 
 def headline(metrics: Mapping[str, Metric], keys: Sequence[str]) -> dict[str, Metric]:

@@ -66,7 +66,14 @@ class CraOptions:
             raise InputError(
                 f"CRA needs at least 2 candidates; found n={self.n}, num_candidates={self.num_candidates}."
             )
-        if self.n > 20_000:
+        if self.min_words < 2:
+            raise InputError(f"An utterance of one word has no two halves; found min_words={self.min_words}.")
+        if self.negatives == "length_matched" and self.num_candidates is None:
+            raise InputError(
+                "cra.negatives=length_matched chooses the candidates closest in length; say how many with "
+                "cra.num_candidates, else every continuation competes."
+            )
+        if self.n > 20_000 and self.num_candidates is None:
             raise InputError(
                 f"CRA over {self.n} prompts means {self.n**2:.0e} pairs; set num_candidates or a smaller n."
             )
@@ -125,8 +132,10 @@ class Cra:
         Raises:
             CorpusError: if fewer than 2 utterances can be cut, or word times are missing where speech is asked for.
         """
-        needs_times = any("u" in d for d in options.directions)
-        cut = _distinct([_cut(corpus, u, needs_times) for u in corpus.utterances if _num_words(u) >= options.min_words])
+        needs_times = any("u" in d for d in options.directions) or options.negatives == "length_matched"
+        # By id, so that neither draws nor which of two twins is kept depend on the manifest's order.
+        utterances = sorted((u for u in corpus.utterances if _num_words(u) >= options.min_words), key=lambda u: u.id)
+        cut = _distinct([_cut(corpus, u, needs_times) for u in utterances])
         wanted = limit if limit is not None else options.n
         if len(cut) < 2 or wanted < 2:
             raise CorpusError(
@@ -279,7 +288,7 @@ def _cut(corpus: Corpus, utterance: Utterance, needs_times: bool) -> Example:
         if needs_times:
             raise CorpusError(
                 f"Utterance '{utterance.id}' of {corpus.name}:{corpus.split} has no word times, so its speech cannot "
-                "be cut at a word boundary; add alignments, or set cra.directions=[t2t]."
+                "be cut at a word boundary; add alignments, or set cra.directions=[t2t] and cra.negatives=random."
             )
         words = utterance.text.split()
         middle = len(words) // 2
