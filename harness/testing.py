@@ -282,8 +282,7 @@ class Sample:
 
 
 @functools.cache
-def _uniform(contract: type[TaskContract]) -> Measured:
-    sample = contract.sample()
+def _uniform(sample: Sample) -> Measured:
     return measure(sample.task(), UniformModel(), sample.utterances(), sample.options())
 
 
@@ -331,7 +330,7 @@ class TaskContract:
         assert info.version >= 1
         shown = [*info.headline, *(k for f in info.figures.values() for row in f.values() for k in row.values())]
         assert [key for key in shown if not key.startswith(f"{info.name}.")] == []
-        measured = _uniform(type(self)).metrics
+        measured = _uniform(self.sample()).metrics
         assert not info.headline or set(info.headline) & set(measured), f"no headline metric is among {list(measured)}"
 
     def test_options_are_a_frozen_strict_record_with_defaults(self) -> None:
@@ -377,7 +376,7 @@ class TaskContract:
 
     def test_items_are_records_with_ids_of_their_own(self) -> None:
         """They go to JSON and come back the same."""
-        items = _uniform(type(self)).items
+        items = _uniform(self.sample()).items
         assert items
         assert _repeated(i["id"] for i in items) == []
         assert json.loads(json.dumps(items, allow_nan=False)) == plain(items)
@@ -388,19 +387,20 @@ class TaskContract:
         task, options = sample.task(), sample.options()
         requests = task.requests(examples, options, modalities=_BOTH)
         items = task.score(examples, options, {r.id: Unscorable("too long, it was") for r in requests})
-        assert {i["id"] for i in items} == {i["id"] for i in _uniform(type(self)).items}
+        assert {i["id"] for i in items} == {i["id"] for i in _uniform(self.sample()).items}
         assert {i.get("failed") for i in items} == {"too long, it was"}
 
     def test_metric_keys_name_task_condition_and_metric(self) -> None:
         """In letters, digits, `_` and `.`, which every tracker takes."""
-        keys = list(_uniform(type(self)).metrics)
+        keys = list(_uniform(self.sample()).metrics)
         assert keys
         task = self.sample().task().info.name
         assert [k for k in keys if not (_METRIC_KEY.fullmatch(k) and k.startswith(f"{task}."))] == []
 
     def test_the_order_of_utterances_changes_no_number(self) -> None:
         """Neither of an item nor of a metric."""
-        sample, usual = self.sample(), _uniform(type(self))
+        sample = self.sample()
+        usual = _uniform(sample)
         corpus = sample.utterances()
         turned = replace(corpus, utterances=corpus.utterances[::-1])
         other = measure(sample.task(), UniformModel(), turned, sample.options())
@@ -416,7 +416,7 @@ class TaskContract:
 
     def test_a_uniform_model_is_at_chance(self) -> None:
         """Every metric with a chance level has it inside its interval, or equals it."""
-        metrics = {k: m for k, m in _uniform(type(self)).metrics.items() if m.chance is not None}
+        metrics = {k: m for k, m in _uniform(self.sample()).metrics.items() if m.chance is not None}
         assert metrics, "no metric states its chance level"
         away = {k: m for k, m in metrics.items() if not _holds(m, m.chance or 0.0)}
         assert away == {}, "a model without ability is not at chance"
@@ -463,11 +463,6 @@ class Row:
         return self.context + self.continuation
 
 
-@functools.cache
-def _loaded(contract: type[ModelContract]) -> Model:
-    return contract.load()
-
-
 class ModelContract:
     """What every model keeps. Subclass it, set `card`, and let pytest collect the subclass.
 
@@ -482,6 +477,7 @@ class ModelContract:
     texts: ClassVar[tuple[str, str, str]] = ("the train was late", "and nobody knew why", "we went home")
     corpus: str = "demo"
     split: str = "test"
+    _shared: ClassVar[Model]
 
     @classmethod
     def load(cls) -> Model:
@@ -491,7 +487,9 @@ class ModelContract:
     @classmethod
     def model(cls) -> Model:
         """The instance that the tests share."""
-        return _loaded(cls)
+        if "_shared" not in vars(cls):
+            cls._shared = cls.load()
+        return cls._shared
 
     @classmethod
     def segments(cls, modality: Modality) -> list[Segment]:

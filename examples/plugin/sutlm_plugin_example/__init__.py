@@ -1,0 +1,1 @@
+"""A task and a model adapter for sutlm-harness, to copy from."""

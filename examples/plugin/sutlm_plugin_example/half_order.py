@@ -1,0 +1,95 @@
+"""Half order: does the model prefer the two halves of an utterance in the order in which they were said?
+
+With A and B the words before and after the middle, the order A B scores log P(A) + log P(B | A) and the order B A
+scores log P(B) + log P(A | B). Both hold the same words, so that neither length nor word frequency tells them apart.
+"""
+
+import random
+from dataclasses import dataclass as plain_dataclass
+
+from pydantic.dataclasses import dataclass
+
+from harness.config import STRICT
+from harness.errors import CorpusError
+from harness.segments import AudioSpan, Modality, Segment, Speech, Text
+from harness.stats import bootstrap_ci
+from harness.task import Request, TaskInfo, Unscorable
+
+MODALITIES: tuple[Modality, ...] = ("text", "speech")
+#: Scores closer than this (nats) tie: it is rounding, not preference.
+TIE = 1e-4
+
+
+@dataclass(frozen=True, config=STRICT)
+class HalfOrderOptions:
+    n: int = 100  # utterances, drawn by seed; --limit overrides it
+
+
+@plain_dataclass(frozen=True)
+class Example:
+    id: str
+    speaker: str
+    halves: dict[Modality, tuple[Segment, Segment]]
+
+
+class HalfOrder:
+    info = TaskInfo(
+        name="half_order",
+        version=1,
+        description="which order of an utterance's halves is likelier, in text and in speech",
+        source="an example of sutlm-harness",
+        headline=("half_order.text.accuracy", "half_order.speech.accuracy"),
+    )
+    Options = HalfOrderOptions
+
+    def examples(self, corpus, options, *, limit, seed):
+        fitting = sorted((u for u in corpus.utterances if u.words and len(u.words) > 1), key=lambda u: u.id)
+        if not fitting:
+            raise CorpusError(f"half_order cuts between words; {corpus.name}:{corpus.split} has no word times.")
+        chosen = random.Random(f"half_order {seed}").sample(fitting, min(limit or options.n, len(fitting)))
+        return [Example(u.id, u.speaker, _halves(corpus.audio_path(u), u.words)) for u in chosen]
+
+    def requests(self, examples, options, *, modalities):
+        return [request for m in MODALITIES if m in modalities for request in _requests(examples, m)]
+
+    def score(self, examples, options, answers):
+        asked = [m for m in MODALITIES if f"{m}/prior" in answers]
+        return [_item(m, i, example, answers) for m in asked for i, example in enumerate(examples)]
+
+    def summarize(self, items, options, *, seed):
+        metrics = {}
+        for m in dict.fromkeys(i["modality"] for i in items):
+            credits, groups = zip(*((i["credit"], i["group"]) for i in items if i["modality"] == m), strict=True)
+            interval = bootstrap_ci(credits, groups, seed=seed, support=(0.0, 1.0))
+            metrics[f"half_order.{m}.accuracy"] = interval.metric(higher_is_better=True, chance=0.5)
+        return metrics
+
+
+def _halves(path, words):
+    middle = len(words) // 2
+    at = words[middle].start
+    text = [Text(" ".join(w.word for w in half)) for half in (words[:middle], words[middle:])]
+    return {"text": tuple(text), "speech": (Speech(AudioSpan(path, 0.0, at)), Speech(AudioSpan(path, at)))}
+
+
+def _requests(examples, m):
+    # All requests share one pool, so that each half is encoded once. Example i has the halves 2 i and 2 i + 1.
+    pool = tuple(half for e in examples for half in e.halves[m])
+    yield Request(f"{m}/prior", (), m, m, pool, tuple(range(len(pool))))
+    for i, e in enumerate(examples):
+        yield Request(f"{m}/{e.id}/said", e.halves[m][:1], m, m, pool, (2 * i + 1,))
+        yield Request(f"{m}/{e.id}/turned", e.halves[m][1:], m, m, pool, (2 * i,))
+
+
+def _item(m, i, example, answers):
+    item = {"id": f"{m}/{example.id}", "modality": m, "group": example.speaker}
+    prior, said, turned = parts = [
+        answers[f"{m}/{key}"] for key in ("prior", f"{example.id}/said", f"{example.id}/turned")
+    ]
+    if reasons := [part.reason for part in parts if isinstance(part, Unscorable)]:
+        return {**item, "failed": reasons[0]}
+    margin = float(prior.values[2 * i] + said.values[0] - prior.values[2 * i + 1] - turned.values[0])
+    return {**item, "margin": margin, "credit": 0.5 if abs(margin) <= TIE else float(margin > 0)}
+
+
+TASK = HalfOrder()
