@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import OPTForCausalLM
@@ -62,7 +63,13 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, model: OPTForCausalLM, architecture: Architecture, tokenizers_from: Path, record: dict[str, Any]
+    folder: Path,
+    model: OPTForCausalLM,
+    architecture: Architecture,
+    tokenizers_from: Path,
+    record: dict[str, Any],
+    *,
+    dtype: str = "float32",
 ) -> None:
     """Writes a checkpoint folder whole or not at all.
 
@@ -72,13 +79,14 @@ def save_checkpoint(
         architecture: its sizes, needed to build it again.
         tokenizers_from: a folder with `speech/` and `text.model`.
         record: how the weights came about, kept for readers; no code reads it.
+        dtype: torch type in which the weights are written.
     """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     shutil.copytree(tokenizers_from / SPEECH, part / SPEECH)
     shutil.copy2(tokenizers_from / TEXT, part / TEXT)
-    save_file(_weights(model), part / WEIGHTS)
+    save_file(_weights(model, getattr(torch, dtype)), part / WEIGHTS)
     content = {"format": _FORMAT, "architecture": plain(architecture), "record": record}
     (part / RECORD).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
     if folder.exists():
@@ -128,6 +136,6 @@ def load_weights(model: OPTForCausalLM, path: Path) -> None:
     model.tie_weights()
 
 
-def _weights(model: OPTForCausalLM) -> dict[str, Tensor]:
+def _weights(model: OPTForCausalLM, dtype: torch.dtype) -> dict[str, Tensor]:
     state = model.state_dict()
-    return {k: v.detach().to("cpu").contiguous() for k, v in state.items() if k != "lm_head.weight"}
+    return {k: v.detach().to("cpu", dtype).contiguous() for k, v in state.items() if k != "lm_head.weight"}

@@ -99,6 +99,8 @@ class TrainingConfig:
     clip_norm: float = 1.0
     seed: int = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
+    #: Type in which the finished weights are written; they are computed with in float32 wherever they are loaded.
+    export_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     eval_every: int = 200
     checkpoint_every: int = 200
 

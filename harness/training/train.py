@@ -111,5 +111,5 @@ def train_model(
         "losses": losses,
         "realized": trainer.stream.realized(),
     }
-    save_checkpoint(folder, model, architecture, tokenizers_folder, record)
+    save_checkpoint(folder, model, architecture, tokenizers_folder, record, dtype=config.export_dtype)
     return Trained(folder, trainer.step, trainer.tokens, losses, trainer.stream.realized())
