@@ -73,8 +73,8 @@ class UnitSpan:
 
     def cut(self, start_s: float, end_s: float | None) -> UnitSpan:
         """The frames whose center `(i + 0.5) / rate_hz` lies in `[start_s, end_s)`."""
-        first = max(0, math.ceil(start_s * self.rate_hz - 0.5))
-        last = self.num_frames if end_s is None else math.ceil(end_s * self.rate_hz - 0.5)
+        first = max(0, self._frame_at(start_s))
+        last = self.num_frames if end_s is None else self._frame_at(end_s)
         units, durations, at = [], [], 0
         for unit, duration in zip(self.units, self.durations, strict=True):
             kept = min(at + duration, last) - max(at, first)
@@ -83,6 +83,11 @@ class UnitSpan:
                 units.append(unit)
                 durations.append(kept)
         return UnitSpan(tuple(units), tuple(durations), self.rate_hz, self.system)
+
+    def _frame_at(self, time_s: float) -> int:
+        """The first frame whose center is not before `time_s`."""
+        # 0.07 s * 50 Hz is a little over 3.5: a center exactly at a bound must not slip over it.
+        return math.ceil(time_s * self.rate_hz - 0.5 - 1e-9)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,128 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import InputError
+from harness.results import (
+    Metric,
+    RunResult,
+    TaskResult,
+    headline,
+    read_jsonl,
+    read_results,
+    signature,
+    summary,
+    write_jsonl,
+    write_results,
+)
+
+ITEMS = [{"id": "a", "rank": 1.5, "words": "naïve"}, {"id": "b", "failed": "too long"}]
+METRICS = {
+    "cra.u2t.sum.mrr": Metric(0.25, 1, True, (0.1, 0.4), 0.05),
+    "cra.u2t.gold_nll": Metric(3.5, 1, False),
+    "cra.u2t.tokens": Metric(7.0, 1, None),
+}
+TASK = TaskResult("cra", "cra|v1|seed:0", METRICS, 2, 1, 1, {"options": {"n": 2}}, ITEMS, {"tokens": 12})
+RUN = RunResult(
+    "tiny-3fa9",
+    {"name": "tiny", "fingerprint": "9c1e"},
+    {"name": "demo", "split": "test"},
+    {"cra": TASK},
+    {"run": {"seed": 0}, "versions": {"python": "3.11"}},
+)
+
+
+def with_items(items):
+    return replace(RUN, tasks={"cra": replace(TASK, items=items)})
+
+
+def test_a_run_comes_back_from_its_folder(tmp_path):
+    write_results(RUN, tmp_path / "out")
+    assert read_results(tmp_path / "out") == RUN
+
+
+def test_a_folder_holds_items_protocol_and_summary(tmp_path):
+    write_results(RUN, tmp_path)
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {
+        "items/cra.jsonl",
+        "protocol.json",
+        "results.json",
+    }
+    assert json.loads((tmp_path / "results.json").read_text("utf-8")) == summary(RUN)
+    assert "naïve" in (tmp_path / "items" / "cra.jsonl").read_text("utf-8")
+
+
+def test_the_same_run_is_written_as_the_same_bytes(tmp_path):
+    for name in "ab":
+        write_results(RUN, tmp_path / name)
+    for file in ("items/cra.jsonl", "protocol.json", "results.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_metrics_of_all_tasks_stand_together():
+    other = replace(TASK, task="pelm", metrics={"pelm.u2u.ppl": Metric(9.0, 3, False)})
+    assert list(replace(RUN, tasks={"pelm": other, "cra": TASK}).metrics) == ["pelm.u2u.ppl", *METRICS]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_metric_is_finite(value):
+    with pytest.raises(InputError, match=rf"must be a finite number; found {value} over 4 items"):
+        Metric(value, 4, True)
+
+
+@pytest.mark.parametrize(
+    ("ci95", "chance"), [((float("nan"), 1.0), None), ((0.0, float("inf")), 0.5), (None, float("nan"))]
+)
+def test_so_are_its_interval_and_chance(ci95, chance):
+    with pytest.raises(InputError, match="Interval and chance must be finite"):
+        Metric(0.5, 4, True, ci95, chance)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), [1.0, float("inf")]])
+def test_an_item_without_a_number_is_refused_naming_the_file(tmp_path, bad):
+    with pytest.raises(InputError, match=r"items/cra.jsonl would hold NaN or infinity.*failed item"):
+        write_results(with_items([{"id": "a", "score": bad}]), tmp_path)
+
+
+def test_a_failing_write_leaves_the_former_run_as_it_was(tmp_path):
+    write_results(RUN, tmp_path)
+    with pytest.raises(InputError, match="NaN"):
+        write_results(with_items([*ITEMS, {"id": "c", "score": float("nan")}]), tmp_path)
+    assert read_results(tmp_path) == RUN
+
+
+def test_a_folder_without_a_summary_is_no_finished_run(tmp_path):
+    write_results(RUN, tmp_path)
+    (tmp_path / "results.json").unlink()
+    with pytest.raises(InputError, match=r"holds no results.json: no finished run"):
+        read_results(tmp_path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.dictionaries(st.text(max_size=4), JSON, max_size=3), max_size=4))
+def test_rows_come_back_from_json_lines(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    write_jsonl(path, rows)
+    assert read_jsonl(path) == rows
+
+
+def test_a_signature_starts_with_task_and_version():
+    parts = {"corpus": "demo@3fa9", "task": "cra", "directions": ["u2t", "t2u"], "version": 1, "n": 200, "none": None}
+    assert signature(parts) == "cra|v1|corpus:demo@3fa9|directions:u2t+t2u|n:200|none:None"
+
+
+def test_the_headline_has_what_was_measured_in_its_order():
+    assert list(headline(METRICS, ["cra.u2t.gold_nll", "cra.t2t.sum.mrr", "cra.u2t.sum.mrr"])) == [
+        "cra.u2t.gold_nll",
+        "cra.u2t.sum.mrr",
+    ]
+    assert headline(METRICS, []) == METRICS
