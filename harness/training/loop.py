@@ -65,6 +65,11 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+def deciding(config: TrainingConfig) -> dict[str, Any]:
+    """The settings that decide the weights: a finished run can be exported in another type without training again."""
+    return {key: value for key, value in plain(config).items() if key != "export_dtype"}
+
+
 def optimizer_for(model: OPTForCausalLM, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) with weight decay on matrices only, not on gains, biases and embeddings."""
     decay: list[Tensor] = []
@@ -108,7 +113,7 @@ class Trainer:
         if config.mixture.ast > 0:
             _check_word_times(train)
         self.config, self.device, self._state_folder = config, device, state
-        self._identity = digest({"architecture": architecture, "config": config, "data": identity})
+        self._identity = digest({"architecture": architecture, "config": deciding(config), "data": identity})
         self.model = build_decoder(architecture, formatter.vocabulary.size, seed=config.seed).to(device)
         self.model.set_attn_implementation("packed")
         self.optimizer = optimizer_for(self.model, config)

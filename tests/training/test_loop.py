@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.errors import ConfigError, CorpusError, HarnessError
-from harness.training.loop import DivergedError, Trainer, learning_rate, optimizer_for
+from harness.training.loop import DivergedError, Step, Trainer, learning_rate, optimizer_for
 from harness.training.packing import Batch
 from harness.training.recipe import Architecture, Mixture
 from tests.training.toy import ARCHITECTURE, config, formatter, trainer, utterances
@@ -89,7 +89,7 @@ def test_the_loss_falls():
 
 
 def test_every_step_is_reported():
-    steps = []
+    steps: list[Step] = []
     run = trainer()
     run.run(steps.append)
     assert [s.step for s in steps] == [1, 2, 3, 4, 5, 6]
@@ -305,6 +305,11 @@ def test_a_state_folder_of_another_configuration_is_refused(tmp_path, change):
     finished(tmp_path / "state")
     with pytest.raises(HarnessError, match="training run of another configuration or data; choose another folder"):
         trainer(tmp_path / "state", **change)
+
+
+def test_a_finished_run_is_continued_when_only_the_type_of_its_export_changes(tmp_path):
+    finished(tmp_path / "state")
+    assert trainer(tmp_path / "state", export_dtype="float16").step == 6
 
 
 def test_a_state_folder_of_another_model_or_other_data_is_refused(tmp_path):
