@@ -1,8 +1,8 @@
 """The sentences of the demo corpus: two clauses about one person, one place and one topic, labeled by construction.
 
-The second clause names the person, the place and the topic again, in other words where it can (surname for first name,
-"portuguese" for "lisbon", "pastries" for "sourdough"), so that each of the three alone tells much of which second half
-belongs to a first half. Triples of person, place and topic belong to one split only, hence no two splits share a half.
+The second clause names the person, the place and the topic again, in the same words or in others (surname for first
+name, "portuguese" for "lisbon", "pastries" for "sourdough"), so that each of the three alone tells much of which second
+half belongs to a first half. Triples of person, place and topic belong to one split only, hence no two splits share a half.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def _clauses(
     rng: Random, triple: _Triple, frames: Sequence[Sequence[str]], values: tuple[Value, Value]
 ) -> tuple[list[_Piece], list[_Piece]]:
     topic, norp = _TOPICS[triple.topic], _PLACES[triple.place].norp
-    nouns, verbs = rng.sample(topic.nouns, 2), rng.sample(topic.verbs, 2)
+    nouns, verbs = _nouns(rng, topic), rng.sample(topic.verbs, 2)
     people, where = _names(rng, triple), _wheres(rng, triple)
     clauses = []
     for side in (0, 1):
@@ -343,16 +343,24 @@ def _opinions(rng: Random, value: Value) -> dict[str, list[_Piece]]:
 
 
 def _names(rng: Random, triple: _Triple) -> tuple[str, str]:
+    """A name and how the second clause takes it up: of a full name either part, a single one mostly as it was."""
     first, last = _PEOPLE[triple.person]
-    return rng.choice((f"{first} {last}", f"{first} {last}", first, last)), rng.choice((first, last))
+    before = rng.choice((f"{first} {last}", f"{first} {last}", first, last))
+    return before, before if before in (first, last) and rng.random() < 0.75 else rng.choice((first, last))
+
+
+def _nouns(rng: Random, topic: _Topic) -> list[str]:
+    """Two nouns of a topic; half of the time the same one twice."""
+    first, second = rng.sample(topic.nouns, 2)
+    return [first, first if rng.random() < 0.5 else second]
 
 
 def _wheres(rng: Random, triple: _Triple) -> tuple[str, str]:
-    """City and country in either order; a quarter of the time the same word twice."""
+    """City and country in either order; more often the same word twice."""
     place = _PLACES[triple.place]
     before = rng.choice((place.city, place.city, place.city, place.country))
     other = place.country if before == place.city else place.city
-    return before, rng.choice((other, other, other, before))
+    return before, rng.choice((other, other, before, before, before))
 
 
 def _middle(rng: Random, *, contrast: bool) -> list[_Piece]:
