@@ -493,11 +493,11 @@ class ModelContract:
 
     @classmethod
     def segments(cls, modality: Modality) -> list[Segment]:
-        """Three things to say."""
+        """Three things to say: the texts, or the first second of three utterances."""
         if modality == "text":
             return [Text(text) for text in cls.texts]
         corpus = open_corpus(cls.corpus, cls.split)
-        return [Speech(AudioSpan(corpus.audio_path(u))) for u in corpus.utterances[:3]]
+        return [Speech(AudioSpan(corpus.audio_path(u), 0.0, 1.0)) for u in corpus.utterances[:3]]
 
     @classmethod
     def rows(cls) -> list[Row]:

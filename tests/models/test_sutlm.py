@@ -15,6 +15,7 @@ from harness.corpora.manifest import write_manifest
 from harness.errors import CheckpointError, CorpusError, InputError, UnitSystemError
 from harness.model import load_model, read_card
 from harness.segments import AudioSpan, Speech, Text, UnitSpan
+from harness.testing import ModelContract
 from harness.training.data import pair
 from harness.training.formats import Formatter
 from harness.training.recipe import TextTokenizerConfig
@@ -336,3 +337,13 @@ def test_another_number_of_heads_has_another_fingerprint(copy, model):
 def test_the_digest_on_the_card_is_held(copy):
     with pytest.raises(CheckpointError, match="its card says 0123; fetch or train it again"):
         load_model(rewrite(copy, sha256="0123"))
+
+
+# --- what every model keeps -------------------------------------------------------------------------------------------
+
+
+class TestContract(ModelContract):
+    @pytest.fixture(autouse=True)
+    def toy(self, request, slice_folder, trained, corpus):
+        request.cls.card, request.cls.corpus = slice_folder / "toy.yaml", str(slice_folder / "train.jsonl")
+        request.cls.texts = tuple(u.text for u in corpus.utterances[:3])
