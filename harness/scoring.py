@@ -194,7 +194,7 @@ class _Group:
 
     def open(self) -> NDArray[np.bool_]:
         """Which candidates are wanted further."""
-        open_ = self.known < self.lengths
+        open_: NDArray[np.bool_] = self.known < self.lengths
         for number, job in enumerate(self.jobs):
             if job.bar:
                 sums, reachable = self.sums[self.slots(number)], np.zeros(len(job.rows), dtype=bool)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from harness.errors import InputError
 from harness.registry import Registry
 from harness.results import Item, Metric
 from harness.segments import Modality, Prompt, Segment
@@ -51,6 +52,11 @@ class RankScore:
     divisor: Literal["tokens"] | tuple[float, ...] | None = None
     prior: str | None = None
     tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.divisor, tuple) and (least := min(self.divisor, default=1.0)) <= 0:
+            place = self.divisor.index(least)
+            raise InputError(f"Scores are divided by numbers > 0; found {least} for continuation {place} of the pool.")
 
 
 @dataclass(frozen=True, slots=True)

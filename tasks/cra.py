@@ -33,11 +33,13 @@ from harness.metrics.retrieval import (
 from harness.results import Item, Metric
 from harness.segments import DIRECTIONS, AudioSpan, Direction, Modality, Segment, Speech, Text, modalities_of
 from harness.stats import bootstrap_ci
-from harness.task import Answer, Loglikelihoods, Request, TaskInfo, Unscorable
+from harness.task import Answer, Loglikelihoods, Ranking, RankScore, Request, TaskInfo, Unscorable
 
 SCORES: tuple[Score, ...] = ("sum", "token", "second", "pmi")
 #: Loglikelihoods closer than this (nats) count as tied: it is float32 noise, not preference.
 TIE = 1e-4
+#: The tolerance is stated in nats of the sum; the other scores divide the sum.
+_TOLERANCES: dict[Score, float] = {"sum": TIE, "token": 0.0, "second": 0.0, "pmi": TIE}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -52,6 +54,8 @@ class CraOptions:
         num_candidates: candidates per prompt, the gold included; unset means as many as there are.
         control: `shuffled_prompt` gives every prompt the continuation of another as gold, which must land at chance.
         min_words: shortest utterance that is cut.
+        full_scores: every candidate is scored to its end, which adds `candidate_ce`; unset, those that end below the
+            gold under every score may stop early, which changes no other number.
     """
 
     n: int = 100
@@ -60,6 +64,7 @@ class CraOptions:
     num_candidates: int | None = None
     control: Literal["none", "shuffled_prompt"] = "none"
     min_words: int = 4
+    full_scores: bool = False
 
     def __post_init__(self) -> None:
         if self.n < 2 or (self.num_candidates is not None and self.num_candidates < 2):
@@ -156,11 +161,13 @@ class Cra:
             source, target = modalities_of(direction)
             pool = tuple(e.continuation[target] for e in examples)
             everything = tuple(range(len(pool)))
-            out.append(Request(f"{direction}/prior", (), source, target, pool, everything))
-            out += [
-                Request(f"{direction}/{e.id}", (e.prompt[source],), source, target, pool, e.candidates)
-                for e in examples
-            ]
+            prior = Request(f"{direction}/prior", (), source, target, pool, everything)
+            scores = _rank_scores(tuple(e.extent(target) for e in examples), prior.id)
+            out.append(prior)
+            for e in examples:
+                ranking = None if options.full_scores else Ranking(e.gold, scores)
+                prompt = (e.prompt[source],)
+                out.append(Request(f"{direction}/{e.id}", prompt, source, target, pool, e.candidates, ranking))
         return out
 
     def score(self, examples: Sequence[Example], options: CraOptions, answers: Mapping[str, Answer]) -> list[Item]:
@@ -177,7 +184,7 @@ class Cra:
                     reasons = [a.reason for a in (prior, answer) if isinstance(a, Unscorable)]
                     items.append({**head, "failed": reasons[0]})
                 else:
-                    items.append({**head, **_score_one(examples, example, direction, answer, prior)})
+                    items.append({**head, **_score_one(examples, example, direction, answer, prior, options)})
         return items
 
     def summarize(self, items: Sequence[Item], options: CraOptions, *, seed: int) -> dict[str, Metric]:
@@ -225,7 +232,7 @@ def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dic
             float(np.median([chance_rank(n) for n in counts])),
             median=True,
         )
-    for score in ("sum", "pmi"):
+    for score in ("sum", "pmi") if "candidate_ce" in rows[0] else ():
         level = float(np.mean([chance_cross_entropy(n) for n in counts])) if score == "pmi" else None
         add(f"{score}.candidate_ce", [r["candidate_ce"][score] for r in rows], False, level)
     add("gold_nll", [r["gold_nll"] for r in rows], False, None)
@@ -233,8 +240,24 @@ def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dic
     return out
 
 
+def _rank_scores(extents: tuple[float, ...], prior: str) -> tuple[RankScore, ...]:
+    """`SCORES`, as the engine needs to know them to leave out candidates that cannot reach the gold."""
+    kinds: dict[Score, RankScore] = {
+        "sum": RankScore(tolerance=_TOLERANCES["sum"]),
+        "token": RankScore("tokens", tolerance=_TOLERANCES["token"]),
+        "second": RankScore(extents, tolerance=_TOLERANCES["second"]),
+        "pmi": RankScore(prior=prior, tolerance=_TOLERANCES["pmi"]),
+    }
+    return tuple(kinds[name] for name in SCORES)
+
+
 def _score_one(
-    examples: Sequence[Example], example: Example, direction: str, answer: Loglikelihoods, prior: Loglikelihoods
+    examples: Sequence[Example],
+    example: Example,
+    direction: str,
+    answer: Loglikelihoods,
+    prior: Loglikelihoods,
+    options: CraOptions,
 ) -> Item:
     _, target = modalities_of(direction)
     chosen = [examples[i] for i in example.candidates]
@@ -244,12 +267,10 @@ def _score_one(
         name: normalize(answer.values, name, num_tokens=answer.num_tokens, extent=extent, prior=prior_values)
         for name in SCORES
     }
-    # The tie tolerance is stated in nats of the sum; the other scores divide the sum.
-    ranks = {
-        name: rank_of_gold(values, example.gold, tolerance=TIE if name in ("sum", "pmi") else 0.0)
-        for name, values in scores.items()
-    }
+    # A candidate that stopped early counts by an upper bound, which is below the gold under every score.
+    ranks = {name: rank_of_gold(scores[name], example.gold, tolerance=_TOLERANCES[name]) for name in SCORES}
     top = chosen[int(np.argmax(scores["pmi"]))]
+    spread = {"candidate_ce": {n: gold_cross_entropy(scores[n], example.gold) for n in ("sum", "pmi")}}
     return {
         "prompt": _words(example.prompt),
         "gold": _words(chosen[example.gold].continuation),
@@ -261,7 +282,7 @@ def _score_one(
         "gold_extent": float(extent[example.gold]),
         "gold_nll": float(-answer.values[example.gold] / extent[example.gold]),
         "gold_pmi": float(scores["pmi"][example.gold]),
-        "candidate_ce": {n: gold_cross_entropy(scores[n], example.gold) for n in ("sum", "pmi")},
+        **(spread if options.full_scores else {}),
     }
 
 
