@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from harness.errors import HarnessError, InputError
 if TYPE_CHECKING:
     from harness.report import Table
     from harness.results import RunResult
+    from harness.store import RowStore
 
 _EXAMPLES = """examples:
   harness list models
@@ -30,6 +33,7 @@ _EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 fine, 2 usage or bad input, 1 failure."""
     arguments = _parser().parse_args(argv)
+    arguments.argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return int(arguments.call(arguments))
     except HarnessError as error:
@@ -49,11 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(a: argparse.Namespace) -> int:
     from harness.config import parse_settings
+    from harness.distributed import Processes
     from harness.evaluate import RunConfig, evaluate, load_tasks
     from harness.model import load_model, read_card
     from harness.report import results_table
     from harness.results import summary, write_results
 
+    processes = Processes.of_environment()
     config = RunConfig(
         tasks=_names(a.tasks),
         corpus=a.corpus,
@@ -69,16 +75,25 @@ def _run(a: argparse.Namespace) -> int:
     # Every card is read and every checkpoint looked for before the first hour is spent.
     for card in [read_card(name) for name in models]:
         card.require_checkpoint()
+    if a.devices > 1 and processes.world == 1:
+        return _run_in_several(a)
+    a.quiet = a.quiet or processes.rank > 0
     _limit_cache(a)
     results: list[RunResult] = []
-    for name in models:
-        with _Progress(a) as progress:
-            result = evaluate(load_model(name, device=a.device), config, progress=progress.update)
-        folder = _output(a, result.run_id, result.model["name"], several=len(models) > 1)
-        write_results(result, folder)
-        _say(a, f"results in {folder}")
-        _track(a, result, infos, folder)
-        results.append(result)
+    with _row_store() as store, processes.connected():
+        for name in models:
+            with _Progress(a) as progress:
+                model = load_model(name, device=processes.device(a.device))
+                result = evaluate(model, config, progress=progress.update, store=store, processes=processes)
+            if processes.rank > 0:
+                continue  # the first process writes and prints what all of them have
+            folder = _output(a, result.run_id, result.model["name"], several=len(models) > 1)
+            write_results(result, folder)
+            _say(a, f"results in {folder}")
+            _track(a, result, infos, folder)
+            results.append(result)
+    if processes.rank > 0:
+        return 0
     if a.json:
         _print_json([summary(r) for r in results] if len(results) > 1 else summary(results[0]))
     else:
@@ -87,6 +102,25 @@ def _run(a: argparse.Namespace) -> int:
             for result in results:
                 print(result.tasks[task].signature)
     return 0
+
+
+def _run_in_several(a: argparse.Namespace) -> int:
+    """The same command in `--devices` processes, each of which finds its place in the environment."""
+    threads = str(max(1, (os.cpu_count() or 1) // a.devices))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(a.devices)]
+    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    return subprocess.run([*command, "-m", "harness", *a.argv], env=environment).returncode
+
+
+def _row_store() -> RowStore:
+    from harness.store import RowStore, StoreWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", StoreWarning)
+        store = RowStore()
+    for warning in caught:
+        print(f"harness: warning: {warning.message}", file=sys.stderr)
+    return store
 
 
 def _output(a: argparse.Namespace, run_id: str, model: str, *, several: bool) -> Path:
@@ -325,6 +359,41 @@ def _training_logger(a: argparse.Namespace, card: Any) -> Any:
         return None
 
 
+# --- cache ------------------------------------------------------------------------------------------------------------
+
+
+def _cache_list(a: argparse.Namespace) -> int:
+    from harness.report import Table
+
+    with _row_store() as store:
+        entries = store.entries()
+    if a.json:
+        _print_json(entries)
+        return 0
+    rows = tuple(
+        (e.model, e.fingerprint[:8], e.task, e.corpus, f"{e.rows:,}", f"{e.bytes / 1e6:,.1f}", _moment(e.used))
+        for e in entries
+    )
+    columns = ("model", "fingerprint", "task", "corpus", "rows", "MB", "last used")
+    title = f"{sum(e.rows for e in entries):,} rows in {store.path}"
+    _print_table(Table(title, columns, rows, left=frozenset({0, 1, 2, 3})))
+    return 0
+
+
+def _cache_clear(a: argparse.Namespace) -> int:
+    with _row_store() as store:
+        removed = store.clear(model=a.model, task=a.task)
+    if a.json:
+        _print_json({"removed": removed})
+    else:
+        print(f"removed {removed:,} rows from {store.path}")
+    return 0
+
+
+def _moment(epoch_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+
+
 # --- ui, doctor -------------------------------------------------------------------------------------------------------
 
 
@@ -454,6 +523,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_tokenizer(commands)
     _add_train(commands)
+    _add_cache(commands)
     ui = _command(commands, "ui", _ui, "start MLflow on this machine with the results", "harness ui --port 5001")
     ui.add_argument("--port", type=_positive, help="port on 127.0.0.1 (default: the one in mlflow.yaml, or a free one)")
     ui.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -495,9 +565,26 @@ def _add_run(commands: Any) -> None:
         "--batch-tokens", type=_positive, default=8192, help="tokens per batch; moves no number (default: 8192)"
     )
     run.add_argument("--output", metavar="DIR", help="results folder (default: results/<run id>)")
+    run.add_argument(
+        "--devices", type=_positive, default=1, metavar="K",
+        help="share the work among K processes here, with --device cuda each on a GPU of its own (default: 1)",
+    )  # fmt: skip
     run.add_argument("--no-cache", action="store_true", help="compute everything afresh and keep nothing")
     run.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     _add_device_and_set(run, "option of a task, such as cra.n=200")
+
+
+def _add_cache(commands: Any) -> None:
+    actions = commands.add_parser("cache", help="list and clear kept answers").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    _command(actions, "list", _cache_list, "list the answers that reruns need not compute", "harness cache list")
+    clear = _command(
+        actions, "clear", _cache_clear, "remove kept answers, of all models and tasks by default",
+        "harness cache clear --model sutlm-tiny --task cra",
+    )  # fmt: skip
+    clear.add_argument("--model", help="only those of this model, by name or fingerprint")
+    clear.add_argument("--task", help="only those of this task")
 
 
 def _add_device_and_set(parser: argparse.ArgumentParser, what: str) -> None:

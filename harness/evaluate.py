@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +14,14 @@ from typing import Any
 from harness import __version__
 from harness.config import build, digest, plain
 from harness.corpora.corpus import Corpus, open_corpus
+from harness.distributed import ALONE, Processes
 from harness.errors import ConfigError, InputError, TaskError
 from harness.model import Model
 from harness.results import Item, RunResult, TaskResult, signature
+from harness.resume import answer_all, scoring_version, total_work
 from harness.scoring import Scorer
-from harness.task import Answer, Task, task_registry
+from harness.store import RowSet, RowStore
+from harness.task import Task, task_registry
 
 #: Called with what is being done, items done, items in all.
 Progress = Callable[[str, int, int], None]
@@ -71,8 +75,22 @@ def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, t
     return loaded
 
 
-def evaluate(model: Model, config: RunConfig, *, progress: Progress | None = None) -> RunResult:
+def evaluate(
+    model: Model,
+    config: RunConfig,
+    *,
+    progress: Progress | None = None,
+    store: RowStore | None = None,
+    processes: Processes = ALONE,
+) -> RunResult:
     """Runs every task of `config` on `model`.
+
+    Args:
+        model: what is evaluated.
+        config: what is asked for.
+        progress: told of what is done.
+        store: where answers are looked up, and kept as they are found; unset computes all and keeps nothing.
+        processes: those that share the work, connected; each of them gets the whole result.
 
     Raises:
         TaskError: if a task could not score enough of its items.
@@ -81,7 +99,8 @@ def evaluate(model: Model, config: RunConfig, *, progress: Progress | None = Non
     tasks = load_tasks(config.tasks, config.settings)
     corpus = open_corpus(config.corpus or model.card.corpus, config.split)
     results = {
-        name: _run_task(model, task, options, corpus, config, progress) for name, (task, options) in tasks.items()
+        name: _run_task(model, task, options, corpus, config, progress, store, processes)
+        for name, (task, options) in tasks.items()
     }
     identity = {"model": model.fingerprint, "tasks": {n: r.protocol for n, r in results.items()}}
     return RunResult(
@@ -106,17 +125,37 @@ def evaluate(model: Model, config: RunConfig, *, progress: Progress | None = Non
 
 
 def _run_task(
-    model: Model, task: Task, options: Any, corpus: Corpus, config: RunConfig, progress: Progress | None
+    model: Model,
+    task: Task,
+    options: Any,
+    corpus: Corpus,
+    config: RunConfig,
+    progress: Progress | None,
+    store: RowStore | None,
+    processes: Processes,
 ) -> TaskResult:
     examples = task.examples(corpus, options, limit=config.limit, seed=config.seed)
     requests = task.requests(examples, options, modalities=model.modalities)
-    scorer = Scorer(model, batch_tokens=config.batch_tokens)
-    answers: dict[str, Answer] = {}
-    for done, (request, answer) in enumerate(scorer.answer(requests), start=1):
-        answers[request.id] = answer
-        if progress:
-            progress(task.info.name, done, len(requests))
-    items = task.score(examples, options, answers)
+    protocol = {
+        "task": task.info.name,
+        "version": task.info.version,
+        "options": plain(options),
+        "corpus": corpus.name,
+        "corpus_digest": corpus.digest,
+        "split": corpus.split,
+        "n": len(examples),
+        "examples": digest([e.id for e in examples]),
+        "seed": config.seed,
+    }
+    rows = answer_all(
+        Scorer(model, batch_tokens=config.batch_tokens),
+        requests,
+        key=_row_set(model, task, corpus, protocol),
+        store=store,
+        processes=processes,
+        report=functools.partial(progress, task.info.name) if progress else None,
+    )
+    items = task.score(examples, options, {item: row.answer for item, row in rows.items()})
     scored = [item for item in items if "failed" not in item]
     _check_failures(task.info.name, items, scored)
     parts = {
@@ -137,18 +176,21 @@ def _run_task(
         n_expected=len(items),
         n_scored=len(scored),
         n_failed=len(items) - len(scored),
-        protocol={
-            "task": task.info.name,
-            "version": task.info.version,
-            "options": plain(options),
-            "corpus": corpus.name,
-            "corpus_digest": corpus.digest,
-            "split": corpus.split,
-            "n": len(examples),
-            "examples": digest([e.id for e in examples]),
-            "seed": config.seed,
-        },
+        protocol=protocol,
         items=items,
+        notes=total_work(rows.values()),
+    )
+
+
+def _row_set(model: Model, task: Task, corpus: Corpus, protocol: Mapping[str, Any]) -> RowSet:
+    return RowSet(
+        fingerprint=model.fingerprint,
+        protocol=digest(protocol),
+        corpus_digest=corpus.digest,
+        scoring=scoring_version(model),
+        model=model.card.name,
+        task=task.info.name,
+        corpus=f"{corpus.name}:{corpus.split}",
     )
 
 
