@@ -390,6 +390,14 @@ class TaskContract:
         assert {i["id"] for i in items} == {i["id"] for i in _uniform(self.sample()).items}
         assert {i.get("failed") for i in items} == {"too long, it was"}
 
+    def test_what_a_model_cannot_read_fails_and_says_why(self) -> None:
+        """A sequence longer than the model takes is no wrong answer."""
+        sample = self.sample()
+        task, options, examples = sample.task(), sample.options(), self.examples()
+        requests = task.requests(examples, options, modalities=_BOTH)
+        answers = {r.id: a for r, a in Scorer(UniformModel(max_length=1)).answer(requests)}
+        assert [i["id"] for i in task.score(examples, options, answers) if not i.get("failed")] == []
+
     def test_metric_keys_name_task_condition_and_metric(self) -> None:
         """In letters, digits, `_` and `.`, which every tracker takes."""
         keys = list(_uniform(self.sample()).metrics)

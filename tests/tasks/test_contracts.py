@@ -22,12 +22,6 @@ class TestCra(TaskContract):
         }
 
 
-class TestCraAmongFew(TestCra):
-    """Candidate sets drawn by seed."""
-
-    settings = ("num_candidates=4", "directions=[u2t,t2t]")
-
-
 def test_every_shipped_task_has_a_contract():
     held = {contract.name for contract in _subclasses(TaskContract)}
     shipped = {name for name, place in task_registry().sources().items() if place.startswith("harness.tasks.")}
