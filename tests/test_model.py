@@ -171,7 +171,7 @@ def test_oracle_finds_all_truths_of_a_prompt_alike():
 
 
 def test_oracles_of_other_truths_have_other_fingerprints():
-    truths = ([((PROMPT,), GOLD)], [((PROMPT,), WRONG)], [((), GOLD)], [])
+    truths: list = [[((PROMPT,), GOLD)], [((PROMPT,), WRONG)], [((), GOLD)], []]
     assert len({OracleModel(truth).fingerprint for truth in truths}) == len(truths)
 
 
