@@ -308,6 +308,7 @@ def test_entries_count_rows_by_model_task_and_corpus(full):
 
 
 def test_reading_counts_as_use(full, monkeypatch):
+    full.commit()
     monkeypatch.setattr(store_module.time, "time", lambda: 2e9)
     full.get(OTHERS["model"], asked("a"))
     assert [e.used == 2e9 for e in full.entries()] == [True, False, False]
