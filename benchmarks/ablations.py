@@ -3,8 +3,8 @@
     harness run --model sutlm-tiny-ast,sutlm-tiny-cst,sutlm-tiny-nomix --tasks cra --output out/ablations
     python benchmarks/ablations.py out/ablations/*
 
-Reads results folders, joins their items by id, and prints R@1 over u2t and t2u together (best of `sum` and `pmi`, chosen
-per model on the same items) with the paired difference of every two runs, clustered by speaker.
+Reads results folders, joins their items by id, and prints R@1 over u2t and t2u together (best of `sum` and `pmi`
+per model) with the paired difference of every two runs, clustered by speaker.
 """
 
 from __future__ import annotations

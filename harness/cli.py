@@ -333,12 +333,21 @@ def _train(a: argparse.Namespace) -> int:
             )
         except BaseException:
             if logger:
-                logger.close("FAILED")
+                _close(logger, "FAILED")
             raise
     if logger:
-        logger.close()
+        _close(logger)
     _print_data(a, plain(trained))
     return 0
+
+
+def _close(logger: Any, status: str = "FINISHED") -> None:
+    from harness.tracking import TrackingError
+
+    try:
+        logger.close(status)
+    except TrackingError as error:
+        print(f"harness: warning: {error}", file=sys.stderr)
 
 
 def _training_logger(a: argparse.Namespace, card: Any) -> Any:

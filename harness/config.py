@@ -72,7 +72,10 @@ def build(kind: type[T], data: Mapping[str, Any], *, where: str) -> T:
 
 
 def _explain(error: Any, where: str, kind: Any) -> str:
-    *above, last = (str(part) for part in error["loc"])
+    # A check of the whole record, such as one field against another, has no place in it.
+    *above, last = (str(part) for part in error["loc"] or ("",))
+    if not last:
+        return f"{where}: {error['msg']}."
     key = ".".join([*above, last])
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = _keys(kind, above)

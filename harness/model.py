@@ -80,10 +80,11 @@ class ModelCard:
             CheckpointError: if it is absent, saying how to get or train it.
         """
         if not self.available:
+            where = f" --output {self.checkpoint_path}" if self.checkpoint else ""
             raise CheckpointError(
                 f"Model '{self.name}' has no weights at {self.checkpoint_path}. Train them with "
-                f"'harness train --model {self.name}', or copy the card and point its 'checkpoint' at a folder that "
-                f"holds model.safetensors.{' Source: ' + self.source if self.source else ''}"
+                f"'harness train --model {self.name}{where}', or copy the card and point its 'checkpoint' at a folder "
+                f"that holds model.safetensors.{' Source: ' + self.source if self.source else ''}"
             )
         return self.checkpoint_path
 

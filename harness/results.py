@@ -74,7 +74,7 @@ class RunResult:
     """One model on a list of tasks.
 
     Attributes:
-        run_id: unique, sorts by time.
+        run_id: the model and a digest of what was asked; the same question has the same id.
         model: name, fingerprint, card.
         corpus: name, split, digest.
         tasks: by task name, in the order asked for.

@@ -126,7 +126,7 @@ class Cra:
         version=1,
         description="context retrieval accuracy: rank the true continuation among N, in u2u, u2t, t2u, t2t",
         source="after Chou et al. 2023, arXiv 2310.08715; protocol sutlm-style",
-        headline=tuple(f"cra.{d}.pmi.{m}" for m in ("r_at_1", "r_at_5", "mrr") for d in DIRECTIONS),
+        headline=tuple(f"cra.{d}.{s}.r_at_1" for d in DIRECTIONS for s in SCORES),
         figures={"cra_r_at_1": _FIGURE},
     )
     Options = CraOptions

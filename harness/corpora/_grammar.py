@@ -2,7 +2,8 @@
 
 The second clause names the person, the place and the topic again, in the same words or in others (surname for first
 name, "portuguese" for "lisbon", "pastries" for "sourdough"), so that each of the three alone tells much of which second
-half belongs to a first half. Triples of person, place and topic belong to one split only, hence no two splits share a half.
+half belongs to a first half. Triples of person, place and topic belong to one split only, hence no two splits share
+a half.
 """
 
 from __future__ import annotations

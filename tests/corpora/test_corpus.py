@@ -88,7 +88,7 @@ def test_refuses_a_split_that_the_manifest_lacks(manifest):
 
 
 def test_refuses_an_unknown_corpus(empty_home):
-    with pytest.raises(UnknownNameError, match="Did you mean 'librispeech'"):
+    with pytest.raises(UnknownNameError, match="The nearest is 'librispeech'"):
         open_corpus("librispech", "dev-clean")
 
 
