@@ -35,7 +35,7 @@ test: $(STAMP)  ## lint, types and the default tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 test-all: $(STAMP)  ## the slow tests too (not gpu, not browser)
 	$(BIN)/pytest -m "not gpu and not browser"
