@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from transformers import OPTConfig, OPTForCausalLM
 
-from harness.model import Hidden
+from harness.corpora.corpus import open_corpus
+from harness.model import Hidden, Model, load_model
 from harness.scoring import Scorer, Work
 from harness.segments import Text
-from harness.task import Loglikelihoods, Ranking, RankScore, Request
+from harness.task import Answer, Ranking, RankScore, Request, task_registry
 
 #: Prompt and continuation tokens by direction.
 SHAPES = {"u2u": (100, 60), "u2t": (250, 30), "t2u": (30, 250), "t2t": (30, 30)}
@@ -94,10 +95,11 @@ def golds(model: BenchModel, prompts: torch.Tensor, length: int) -> torch.Tensor
 
 @dataclass
 class Case:
-    """Prompts × candidates of one shape."""
+    """Prompts × candidates of one direction, with the request for the likelihoods without a prompt."""
 
     name: str
     requests: list[Request]
+    prior: Request
     budget: int
 
     @classmethod
@@ -115,16 +117,27 @@ class Case:
             Request(f"{i}", (Text(" ".join(map(str, p))),), "text", "text", pool, everything, Ranking(i, scores))
             for i, p in enumerate(prompts[:num_prompts].tolist())
         ]
-        return cls(name, asked, budget)
+        prior = Request("prior", (), "text", "text", pool, everything)
+        return cls(f"{name} {prompt}/{continuation}", asked, prior, budget)
 
-    def prior(self, model: BenchModel) -> dict[str, Loglikelihoods]:
+    @classmethod
+    def of_card(cls, direction: str, model: Model, n: int, num_prompts: int, budget: int) -> Case:
+        """CRA on the card's corpus: the first `num_prompts` of `n` prompts × all `n` continuations."""
+        task = task_registry().load("cra")
+        options = task.Options(directions=(direction,))
+        examples = task.examples(open_corpus(model.card.corpus, "test"), options, limit=n, seed=0)
+        prior, *asked = task.requests(examples, options, modalities=model.modalities)
+        model.prepare([*prior.pool, *(s for r in asked for s in r.prompt)])
+        prompt = np.mean([len(model.encode_prompt(r.prompt, r.target)) for r in asked])
+        continuation = np.mean([len(model.encode_continuation(s)) for s in prior.pool])
+        return cls(f"{direction} {prompt:.0f}/{continuation:.0f}", asked[:num_prompts], prior, budget)
+
+    def known(self, model: Model) -> dict[str, Answer]:
         """The likelihoods without a prompt, which no side is timed for."""
-        first = self.requests[0]
-        request = Request("prior", (), "text", "text", first.pool, first.chosen)
-        return {"prior": next(Scorer(model, batch_tokens=self.budget).answer([request]))[1]}
+        return {request.id: answer for request, answer in Scorer(model).answer([self.prior])}
 
 
-def hflm(model: BenchModel, case: Case) -> Callable[[], np.ndarray]:
+def hflm(model: Model, case: Case) -> Callable[[], np.ndarray]:
     """lm-eval's scorer on all pairs; offline, without a tokenizer of its own."""
     from lm_eval.models.huggingface import HFLM  # noqa: TID251 - the peer measured against
     from tokenizers import Tokenizer
@@ -132,10 +145,10 @@ def hflm(model: BenchModel, case: Case) -> Callable[[], np.ndarray]:
     from transformers import PreTrainedTokenizerFast
 
     words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<s>": 0})), eos_token="<s>", pad_token="<s>")
-    rows = case.budget // sum(SHAPES[case.name])
-    lm = HFLM(pretrained=model.module, tokenizer=words, batch_size=max(1, rows), device="cpu", max_length=512)
     pool = [model.encode_continuation(s) for s in case.requests[0].pool]
-    pairs = [(("", ""), model.encode_prompt(r.prompt, "text"), c) for r in case.requests for c in pool]
+    pairs = [(("", ""), model.encode_prompt(r.prompt, r.target), c) for r in case.requests for c in pool]
+    rows = max(1, case.budget // max(len(p) + len(c) for _, p, c in pairs))
+    lm = HFLM(pretrained=model.module, tokenizer=words, batch_size=rows, device="cpu", max_length=model.max_length)
 
     def run() -> np.ndarray:
         return np.array([x for x, _ in lm._loglikelihood_tokens(pairs, disable_tqdm=True)]).reshape(-1, len(pool))
@@ -143,9 +156,9 @@ def hflm(model: BenchModel, case: Case) -> Callable[[], np.ndarray]:
     return run
 
 
-def ours(model: BenchModel, case: Case, prune: bool, works: list[Work]) -> Callable[[], np.ndarray]:
+def ours(model: Model, case: Case, prune: bool, works: list[Work]) -> Callable[[], np.ndarray]:
     """The engine on the same pairs."""
-    known = case.prior(model)
+    known = case.known(model)
 
     def run() -> np.ndarray:
         scorer = Scorer(model, batch_tokens=case.budget, prune=prune)
@@ -156,7 +169,7 @@ def ours(model: BenchModel, case: Case, prune: bool, works: list[Work]) -> Calla
     return run
 
 
-def side(name: str, model: BenchModel, case: Case, works: list[Work]) -> Callable[[], np.ndarray]:
+def side(name: str, model: Model, case: Case, works: list[Work]) -> Callable[[], np.ndarray]:
     return hflm(model, case) if name == "hflm" else ours(model, case, name == "pruned", works)
 
 
@@ -183,80 +196,90 @@ def matmul_peak(rounds: int = 5) -> float:
     return 2 * 1536**3 / best
 
 
-def flops(model: BenchModel, work: Work) -> float:
+def flops(model: Model, work: Work) -> float:
     """Of the linear layers and logits that the engine computed (every token read predicts one; prompts do not)."""
-    config = model.module.config
+    config = model.module.config  # type: ignore[union-attr]
     body = 12 * config.num_hidden_layers * config.hidden_size**2
     return 2.0 * work.tokens * body + 2.0 * work.logit_rows * config.hidden_size * config.vocab_size
 
 
-def bench(model: BenchModel, case: Case, rounds: int, peak: float) -> list[str]:
+def bench(model: Model, case: Case, rounds: int) -> list[str]:
     """Rows of the table of one shape."""
     works: dict[str, list[Work]] = {name: [] for name in SIDES}
     runs = {name: side(name, model, case, works[name]) for name in SIDES}
     times: dict[str, list[Timing]] = {name: [] for name in SIDES}
     values: dict[str, np.ndarray] = {}
+    peak = 0.0
     for i in range(rounds):
         for name in SIDES if i % 2 == 0 else reversed(SIDES):
             timing, values[name] = timed(runs[name])
             times[name].append(timing)
+            peak = max(peak, matmul_peak())
     rows = []
     for name in ("full", "pruned"):
         wall = [a.wall / b.wall for a, b in zip(times["hflm"], times[name], strict=True)]
         cpu = [a.cpu / b.cpu for a, b in zip(times["hflm"], times[name], strict=True)]
         work = works[name][-1]
         speed = flops(model, work) / min(t.cpu for t in times[name]) / peak
-        shape = "/".join(map(str, SHAPES[case.name]))
-        rows.append(
-            f"| {case.name} {shape} | {name} | {spread(wall)} | {spread(cpu)} | {work.tokens / work.pair_tokens:.2f} | "
-            f"{work.tokens / work.floor:.2f} | {speed:.0%} | {agreement(values['hflm'], values[name], name)} |"
-        )
+        cells = [
+            case.name,
+            name,
+            spread(wall),
+            spread(cpu),
+            f"{work.tokens / work.pair_tokens:.2f}",
+            f"{work.tokens / work.floor:.2f}",
+            f"{speed:.0%} of {peak / 1e9:.0f}",
+            agreement(case, values["hflm"], values[name], name),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
-def agreement(expected: np.ndarray, found: np.ndarray, name: str) -> str:
+def agreement(case: Case, expected: np.ndarray, found: np.ndarray, name: str) -> str:
     """Largest relative difference of scores, and how many golds have the same rank by `sum`."""
-    ranks = (
-        [(v > v[i] + TIE).sum() for i, v in enumerate(expected)],
-        [(v > v[i] + TIE).sum() for i, v in enumerate(found)],
-    )
-    same = f"{sum(a == b for a, b in zip(*ranks, strict=True))}/{len(expected)} ranks"
-    first = f", R@1 {np.mean([r == 0 for r in ranks[0]]):.2f}"
-    if name == "pruned":
-        return same + first
-    return f"{np.max(np.abs(found / expected - 1)):.0e}, {same}"
+    golds = [r.ranking.gold for r in case.requests if r.ranking]
+    ranks = [[int((v > v[g] + TIE).sum()) for v, g in zip(values, golds, strict=True)] for values in (expected, found)]
+    same = f"{sum(a == b for a, b in zip(*ranks, strict=True))}/{len(golds)} ranks"
+    first = f"R@1 {np.mean([r == 0 for r in ranks[0]]):.2f}"
+    return f"{same}, {first}" if name == "pruned" else f"{np.max(np.abs(found / expected - 1)):.0e}, {same}"
 
 
-def memory(arguments: argparse.Namespace, name: str, shape: str) -> int:
-    """Peak bytes of one side beyond those of the loaded model, in a process of its own."""
-    options = [
-        f"--{k}={v}" for k, v in vars(arguments).items() if k in ("layers", "width", "vocabulary", "budget", "n", "sharpness")
-    ]
-    command = [
-        sys.executable,
-        __file__,
-        "--measure",
-        f"{name}:{shape}",
-        f"--prompts={min(arguments.prompts, 2)}",
-        *options,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(json.loads(done.stdout.splitlines()[-1]))
+def memory(arguments: argparse.Namespace, name: str, shape: str) -> float:
+    """Peak MiB of one side beyond those of the loaded model, in a process of its own."""
+    kept = ("card", "layers", "width", "vocabulary", "budget", "n", "sharpness")
+    options = [f"--{k}={v}" for k in kept if (v := getattr(arguments, k)) is not None]
+    command = [sys.executable, __file__, "--measure", f"{name}:{shape}", f"--prompts={min(arguments.prompts, 2)}"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout.splitlines()[-1])) / 2**20
 
 
 def measure(arguments: argparse.Namespace) -> None:
+    """Prints the peak bytes of one side. A tiny run beforehand takes what is taken once, imports above all."""
     name, shape = arguments.measure.split(":")
-    model = random_model(arguments.layers, arguments.width, arguments.vocabulary, arguments.sharpness)
-    run = side(name, model, Case.draw(shape, model, arguments.n, arguments.prompts, arguments.budget), [])
-    side(name, model, Case.draw("t2t", model, 2, 1, 64), [])()
+    model = the_model(arguments)
+    run = side(name, model, the_case(arguments, model, shape), [])
+    warm = random_model(1, 64, 100, 1.0)
+    side(name, warm, Case.draw("t2t", warm, 2, 1, 64), [])()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run()
     print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024))
 
 
+def the_model(arguments: argparse.Namespace) -> Model:
+    if arguments.card:
+        return load_model(arguments.card)
+    return random_model(arguments.layers, arguments.width, arguments.vocabulary, arguments.sharpness)  # type: ignore[return-value]
+
+
+def the_case(arguments: argparse.Namespace, model: Model, shape: str) -> Case:
+    draw = Case.of_card if arguments.card else Case.draw
+    return draw(shape, model, arguments.n, arguments.prompts, arguments.budget)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few candidates, three rounds")
+    parser.add_argument("--card", help="CRA of this card on its corpus, instead of a random model and random tokens")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--vocabulary", type=int, default=12000)
@@ -279,25 +302,30 @@ def main() -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    model = random_model(arguments.layers, arguments.width, arguments.vocabulary, arguments.sharpness)
-    peak = matmul_peak()
+    model = the_model(arguments)
+    sizes = f"random OPT {arguments.layers} × {arguments.width}, vocabulary {arguments.vocabulary}"
     print(
-        f"\n{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {torch.get_num_threads()} threads; random OPT "
-        f"{arguments.layers} × {arguments.width}, vocabulary {arguments.vocabulary}, {arguments.prompts} prompts × "
-        f"{arguments.n} candidates, {arguments.budget} tokens per batch, {arguments.rounds} paired rounds, "
-        f"matmul peak {peak / 1e9:.0f} GFLOP/s. Medians with ranges; × means faster than HFLM.\n"
+        f"\n{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {torch.get_num_threads()} threads; "
+        f"{arguments.card or sizes}, {arguments.prompts} prompts × {arguments.n} candidates, {arguments.budget} tokens "
+        f"per batch, {arguments.rounds} paired rounds. Medians with ranges; × means faster than HFLM.\n"
     )
-    print(
-        "| shape | engine | × wall | × CPU time | tokens ÷ N²(P+C) | tokens ÷ floor | of peak | agreement with HFLM |"
+    columns = (
+        "shape",
+        "engine",
+        "× wall",
+        "× CPU time",
+        "tokens ÷ pairs'",
+        "tokens ÷ floor",
+        "of matmul GFLOP/s",
+        "as HFLM",
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for name in arguments.shapes.split(","):
-        case = Case.draw(name, model, arguments.n, arguments.prompts, arguments.budget)
-        print(*bench(model, case, arguments.rounds, peak), sep="\n", flush=True)
+        print(*bench(model, the_case(arguments, model, name), arguments.rounds), sep="\n", flush=True)
     if not arguments.no_memory:
         print("\n| shape | " + " | ".join(f"{name}, MiB" for name in SIDES) + " |\n|---|---|---|---|")
         for name in arguments.shapes.split(","):
-            peaks = [memory(arguments, one, name) / 2**20 for one in SIDES]
+            peaks = [memory(arguments, one, name) for one in SIDES]
             print(f"| {name} | " + " | ".join(f"{p:.0f}" for p in peaks) + " |", flush=True)
 
 

@@ -278,7 +278,7 @@ class Scorer:
     """
 
     def __init__(
-        self, model: Model, *, batch_tokens: int | None = None, prune: bool = True, chunk_tokens: int = 4
+        self, model: Model, *, batch_tokens: int | None = None, prune: bool = True, chunk_tokens: int = 2
     ) -> None:
         if min(chunk_tokens, 1 if batch_tokens is None else batch_tokens) < 1:
             raise InputError(f"Batches need ≥ 1 token; found batch_tokens={batch_tokens}, chunk_tokens={chunk_tokens}.")
@@ -307,7 +307,7 @@ class Scorer:
         awaited = _priors(requests)
         start = 0
         while start < len(requests):
-            jobs = self._group(requests[start:], answers, awaited)
+            jobs = self._group(requests, start, answers, awaited)
             try:
                 found = self._answer(jobs)
             except (RuntimeError, MemoryError) as error:
@@ -320,13 +320,14 @@ class Scorer:
             start += len(jobs)
 
     def _group(
-        self, requests: Sequence[Request], answers: Mapping[str, Answer], awaited: frozenset[str]
+        self, requests: Sequence[Request], start: int, answers: Mapping[str, Answer], awaited: frozenset[str]
     ) -> list[_Job | Unscorable]:
-        """The first requests that can be answered together: what their first rounds read fits into one batch."""
+        """Requests from `start` on that can be answered together: what their first rounds read fits into one batch."""
         group: list[_Job | Unscorable] = []
-        tokens = 0
-        for request in requests:
-            if request.pool is not requests[0].pool or (request.ranking is None) != (requests[0].ranking is None):
+        first, tokens = requests[start], 0
+        for place in range(start, len(requests)):
+            request = requests[place]
+            if request.pool is not first.pool or (request.ranking is None) != (first.ranking is None):
                 break
             job = self._job(request, answers)
             if isinstance(job, _Job):
@@ -393,7 +394,9 @@ class Scorer:
         """Tokens to advance by: all that remain, or few enough to look soon at who is still wanted."""
         if group.jobs[0].bar is None:
             return int(group.lengths[block.slots].max())
-        return max(self.chunk_tokens, _WORTHWHILE_TOKENS // len(block), block.depth // _GROWTH)
+        # Candidates that begin alike share their first tokens, the more so the shorter the first steps are.
+        chunk = min(self.chunk_tokens, max(1, block.depth))
+        return max(chunk, _WORTHWHILE_TOKENS // len(block), block.depth // _GROWTH)
 
     def _read_prompts(self, decoder: PackedDecoder, group: _Group) -> list[list[Layer]]:
         """Reads prompts and golds; adds the candidates' first tokens, which prompts predict, and the golds' rest."""
