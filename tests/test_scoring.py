@@ -20,7 +20,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from harness import memory
+from harness import memory, scoring
 from harness.attention import PackedDecoder
 from harness.errors import HarnessError, InputError
 from harness.metrics.retrieval import normalize, rank_of_gold
@@ -34,6 +34,14 @@ VOCABULARY = 24
 TIE = 1e-4
 #: Tokens that a model can hardly tell apart: sequences of them tie, or nearly.
 TWINS = (5, 6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many_rounds():
+    """Lets few candidates advance as slowly as many do, so that small cases take many rounds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "_WORTHWHILE_TOKENS", 1)
+        yield
 
 
 class TokenModel:
