@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,12 +16,12 @@ from harness.config import build, digest, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.distributed import ALONE, Processes
 from harness.errors import ConfigError, InputError, TaskError
-from harness.model import Model
+from harness.model import Model, load_model
 from harness.results import Item, RunResult, TaskResult, signature
-from harness.resume import answer_all, scoring_version, total_work
+from harness.resume import Report, answer_all, answers, keep_all, procedure_version, scoring_version, total_work
 from harness.scoring import Scorer
 from harness.store import RowSet, RowStore
-from harness.task import Task, task_registry
+from harness.task import AnyTask, Procedure, Task, task_registry
 
 #: Called with what is being done, items done, items in all.
 Progress = Callable[[str, int, int], None]
@@ -54,7 +54,7 @@ class RunConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, tuple[Task, Any]]:
+def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, tuple[AnyTask, Any]]:
     """Tasks by their own names, each with its options.
 
     Raises:
@@ -63,7 +63,7 @@ def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, t
         InputError: if a task is named twice.
     """
     registry = task_registry()
-    loaded: dict[str, tuple[Task, Any]] = {}
+    loaded: dict[str, tuple[AnyTask, Any]] = {}
     for name in names:
         task = registry.load(name)
         if task.info.name in loaded:
@@ -126,7 +126,7 @@ def evaluate(
 
 def _run_task(
     model: Model,
-    task: Task,
+    task: AnyTask,
     options: Any,
     corpus: Corpus,
     config: RunConfig,
@@ -134,28 +134,11 @@ def _run_task(
     store: RowStore | None,
     processes: Processes,
 ) -> TaskResult:
-    examples = task.examples(corpus, options, limit=config.limit, seed=config.seed)
-    requests = task.requests(examples, options, modalities=model.modalities)
-    protocol = {
-        "task": task.info.name,
-        "version": task.info.version,
-        "options": plain(options),
-        "corpus": corpus.name,
-        "corpus_digest": corpus.digest,
-        "split": corpus.split,
-        "n": len(examples),
-        "examples": digest([e.id for e in examples]),
-        "seed": config.seed,
-    }
-    rows = answer_all(
-        Scorer(model, batch_tokens=config.batch_tokens),
-        requests,
-        key=_row_set(model, task, corpus, protocol),
-        store=store,
-        processes=processes,
-        report=functools.partial(progress, task.info.name) if progress else None,
-    )
-    items = task.score(examples, options, {item: row.answer for item, row in rows.items()})
+    if isinstance(task, Procedure):
+        done = _run_procedure(model, task, options, corpus, config, progress, store, processes)
+    else:
+        done = _run_likelihoods(model, task, options, corpus, config, progress, store, processes)
+    items = done.items
     scored = [item for item in items if "failed" not in item]
     _check_failures(task.info.name, items, scored)
     parts = {
@@ -163,8 +146,9 @@ def _run_task(
         "version": task.info.version,
         "corpus": f"{corpus.name}@{corpus.digest[:4]}",
         "split": corpus.split,
-        "n": len(examples),
+        "n": done.protocol["n"],
         **{k: v for k, v in plain(options).items() if k != "n"},
+        **done.signature,
         "model": f"{model.card.name}@{model.fingerprint[:4]}",
         "seed": config.seed,
         "harness": __version__,
@@ -176,18 +160,130 @@ def _run_task(
         n_expected=len(items),
         n_scored=len(scored),
         n_failed=len(items) - len(scored),
-        protocol=protocol,
+        protocol=done.protocol,
         items=items,
-        notes=total_work(rows.values()),
+        notes=done.notes,
     )
 
 
-def _row_set(model: Model, task: Task, corpus: Corpus, protocol: Mapping[str, Any]) -> RowSet:
+@dataclass(frozen=True)
+class _Done:
+    items: list[Item]
+    protocol: dict[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
+    signature: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _run_likelihoods(
+    model: Model,
+    task: Task,
+    options: Any,
+    corpus: Corpus,
+    config: RunConfig,
+    progress: Progress | None,
+    store: RowStore | None,
+    processes: Processes,
+) -> _Done:
+    examples = task.examples(corpus, options, limit=config.limit, seed=config.seed)
+    requests = task.requests(examples, options, modalities=model.modalities)
+    protocol = _protocol(task, options, corpus, config, examples)
+    rows = answer_all(
+        Scorer(model, batch_tokens=config.batch_tokens),
+        requests,
+        key=_row_set(model, task, corpus, protocol, scoring_version(model)),
+        store=store,
+        processes=processes,
+        report=functools.partial(progress, task.info.name) if progress else None,
+    )
+    items = task.score(examples, options, answers(rows))
+    return _Done(items, protocol, total_work(rows.values()))
+
+
+def _run_procedure(
+    model: Model,
+    task: Procedure,
+    options: Any,
+    corpus: Corpus,
+    config: RunConfig,
+    progress: Progress | None,
+    store: RowStore | None,
+    processes: Processes,
+) -> _Done:
+    session = _Session(model, corpus, config, progress, store, processes, name=task.info.name)
+    plan = task.plan(session, options)
+    protocol = {**_protocol(task, options, corpus, config, plan.examples), **plain(plan.protocol)}
+    session.key = _row_set(model, task, corpus, protocol, procedure_version(task, model))
+    return _Done(task.run(session, plan, options), protocol, {}, plan.signature)
+
+
+class _Session:
+    """`harness.task.Session` of one task in one run."""
+
+    key: RowSet
+
+    def __init__(
+        self,
+        model: Model,
+        corpus: Corpus,
+        config: RunConfig,
+        progress: Progress | None,
+        store: RowStore | None,
+        processes: Processes,
+        *,
+        name: str,
+    ) -> None:
+        self.model, self.corpus = model, corpus
+        self.limit, self.seed, self.batch_tokens = config.limit, config.seed, config.batch_tokens
+        self._progress, self._store, self._processes, self._name = progress, store, processes, name
+        self._corpus_name = config.corpus or model.card.corpus
+        self._models: dict[str, Model] = {}
+
+    def split(self, name: str) -> Corpus:
+        """Another split of the same corpus."""
+        return open_corpus(self._corpus_name, name)
+
+    def load_model(self, name: str) -> Model:
+        """Another model on the same device."""
+        if name not in self._models:
+            self._models[name] = load_model(name, device=str(self.model.device))
+        return self._models[name]
+
+    def records(
+        self,
+        requests: Mapping[str, str],
+        compute: Callable[[Sequence[str]], Iterable[tuple[str, Mapping[str, Any]]]],
+        *,
+        what: str,
+    ) -> dict[str, Mapping[str, Any]]:
+        """Known and newly computed records of all items."""
+        report: Report | None = None
+        if self._progress:
+            report = functools.partial(self._progress, f"{self._name}: {what}")
+        return keep_all(requests, compute, key=self.key, store=self._store, processes=self._processes, report=report)
+
+
+def _protocol(
+    task: AnyTask, options: Any, corpus: Corpus, config: RunConfig, examples: Sequence[Any]
+) -> dict[str, Any]:
+    return {
+        "task": task.info.name,
+        "version": task.info.version,
+        "options": plain(options),
+        "corpus": corpus.name,
+        "corpus_digest": corpus.digest,
+        "split": corpus.split,
+        "n": len(examples),
+        "examples": digest([e.id for e in examples]),
+        "seed": config.seed,
+    }
+
+
+def _row_set(model: Model, task: AnyTask, corpus: Corpus, protocol: Mapping[str, Any], code: str) -> RowSet:
     return RowSet(
         fingerprint=model.fingerprint,
         protocol=digest(protocol),
         corpus_digest=corpus.digest,
-        scoring=scoring_version(model),
+        scoring=code,
         model=model.card.name,
         task=task.info.name,
         corpus=f"{corpus.name}:{corpus.split}",

@@ -7,6 +7,7 @@ between batches, and results must not tell how often a run was stopped or how ma
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 from harness import attention, scoring
 from harness.config import digest, plain
 from harness.distributed import ALONE, Processes
+from harness.errors import TaskError
 from harness.model import Model
 from harness.scoring import Scorer, Work
 from harness.store import Row, RowSet, RowStore
-from harness.task import Answer, Request
+from harness.task import Answer, Procedure, Record, Request
 
 #: Told how many requests are answered, of how many.
 Report = Callable[[int, int], None]
@@ -66,8 +68,8 @@ def answer_all(
         report(done, total)
     found: dict[str, Row] = {}
     for block in mine:
-        answers = {i: row.answer for i in awaited if (row := found.get(i) or known.get(i))}
-        rows = _answer_block(scorer, block, answers, digests)
+        priors = answers({i: row for i in awaited if (row := found.get(i) or known.get(i))})
+        rows = _answer_block(scorer, block, priors, digests)
         found |= rows
         if store:
             store.put(key, rows)
@@ -78,6 +80,58 @@ def answer_all(
         store.commit()
     known |= _merged(processes.gather(found))
     return {request.id: known[request.id] for request in requests}
+
+
+def keep_all(
+    requests: Mapping[str, str],
+    compute: Callable[[Sequence[str]], Iterable[tuple[str, Mapping[str, Any]]]],
+    *,
+    key: RowSet,
+    store: RowStore | None = None,
+    processes: Processes = ALONE,
+    report: Report | None = None,
+) -> dict[str, Mapping[str, Any]]:
+    """The record of every item by id, in their order; the same in every process.
+
+    Args:
+        requests: by item, a digest of what is asked of it.
+        compute: yields the items that it is given, each with its record, which must not depend on which others are
+            computed beside it.
+        key: what the rows are kept under.
+        store: where rows are looked up, and kept as they are found.
+        processes: connected, if several.
+        report: told of what is known from the start and of what this process adds.
+
+    Raises:
+        StoreError: if the store cannot be used.
+        TaskError: if `compute` leaves an item out.
+    """
+    own = store.get(key, requests) if store and processes.local_rank == 0 else {}
+    known = _merged(processes.gather(own))
+    todo = [item for item in requests if item not in known]
+    mine = todo[processes.rank :: processes.world]
+    done, total = len(requests) - len(todo), len(requests) - len(todo) + len(mine)
+    if report and done:
+        report(done, total)
+    found: dict[str, Row] = {}
+    for item, data in compute(mine) if mine else ():
+        found[item] = Row(requests[item], Record(plain(data)))
+        if store:
+            store.put(key, {item: found[item]})
+        done += 1
+        if report:
+            report(done, total)
+    if store:
+        store.commit()
+    if missing := [item for item in mine if item not in found]:
+        raise TaskError(f"The task '{key.task}' left out {len(missing)} of {len(mine)} items, first '{missing[0]}'.")
+    known |= _merged(processes.gather(found))
+    return {item: record.data for item in requests if isinstance(record := known[item].answer, Record)}
+
+
+def answers(rows: Mapping[str, Row]) -> dict[str, Answer]:
+    """The answers in rows of requests."""
+    return {item: row.answer for item, row in rows.items() if not isinstance(row.answer, Record)}
 
 
 def total_work(rows: Iterable[Row]) -> dict[str, int]:
@@ -118,13 +172,21 @@ def scoring_version(model: Model) -> str:
     return digest([sources, str(getattr(model.module, "dtype", None))])
 
 
+def procedure_version(task: Procedure, model: Model) -> str:
+    """Digest of the code that computes a procedure's records: the task's module and the engines it may use."""
+    folder = Path(__file__).parent
+    own = Path(str(sys.modules[type(task).__module__].__file__))
+    engines = (path for name in ("generation", "finetune") for path in sorted(folder.glob(f"{name}*.py")))
+    return digest([[path.read_text("utf-8") for path in (own, *engines)], scoring_version(model)])
+
+
 def _answer_block(
     scorer: Scorer, block: Sequence[Request], known: Mapping[str, Answer], digests: Mapping[str, str]
 ) -> dict[str, Row]:
     scorer.work = Work(shared_prefix=scorer.work.shared_prefix)
-    answers = list(scorer.answer(block, known=known))
+    answered = list(scorer.answer(block, known=known))
     work = plain(scorer.work)  # of the block; its first row carries it
-    return {r.id: Row(digests[r.id], a, {} if i else work) for i, (r, a) in enumerate(answers)}
+    return {r.id: Row(digests[r.id], a, {} if i else work) for i, (r, a) in enumerate(answered)}
 
 
 def _blocks(requests: Sequence[Request], awaited: frozenset[str], scorer: Scorer) -> list[list[Request]]:

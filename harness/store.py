@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from harness.config import cache_folder
 from harness.errors import HarnessError
-from harness.task import Answer
+from harness.task import Answer, Record
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ _TABLES = (
     "corpus_digest TEXT NOT NULL, scoring TEXT NOT NULL, model TEXT NOT NULL, task TEXT NOT NULL, "
     "corpus TEXT NOT NULL, used REAL NOT NULL, UNIQUE (fingerprint, protocol, corpus_digest, scoring))",
 )
-_ANSWERS = {kind.__name__: kind for kind in get_args(Answer)}
+_ANSWERS = {kind.__name__: kind for kind in (*get_args(Answer), Record)}
 
 
 class StoreError(HarnessError):
@@ -90,7 +90,7 @@ class Row:
     """
 
     request: str
-    answer: Answer
+    answer: Answer | Record
     work: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 

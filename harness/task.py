@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from harness.errors import InputError
 from harness.registry import Registry
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.corpora.corpus import Corpus
+    from harness.model import Model
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,13 @@ class Unscorable:
 Answer = Loglikelihoods | Unscorable
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a procedure found out about one item, as plain JSON values."""
+
+    data: Mapping[str, Any]
+
+
 class Task(Protocol):
     """A task by likelihood: requests → score → summarize, all pure.
 
@@ -148,6 +156,82 @@ class Task(Protocol):
         ...
 
 
-def task_registry() -> Registry[Task]:
+class Session(Protocol):
+    """What a run lends a procedure."""
+
+    #: The model under evaluation.
+    model: Model
+    #: The split under evaluation.
+    corpus: Corpus
+    #: `--limit`; unset takes the task's own number.
+    limit: int | None
+    seed: int
+    #: Tokens per batch; changes speed only.
+    batch_tokens: int
+
+    def split(self, name: str) -> Corpus:
+        """Another split of the same corpus."""
+        ...
+
+    def load_model(self, name: str) -> Model:
+        """Another model by registered name or card, on the same device; loaded once a run."""
+        ...
+
+    def records(
+        self,
+        requests: Mapping[str, str],
+        compute: Callable[[Sequence[str]], Iterable[tuple[str, Mapping[str, Any]]]],
+        *,
+        what: str,
+    ) -> dict[str, Mapping[str, Any]]:
+        """What is known of each item, or is computed now and kept as it is found, so that a stopped run goes on.
+
+        Args:
+            requests: by item, a digest of what is asked of it.
+            compute: given the items that this process is to compute, yields each with what was found (JSON values).
+            what: names the step in progress reports.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a procedure is about to do.
+
+    Attributes:
+        examples: what is asked, each with an `id`.
+        protocol: choices beyond the options that can change a number: fingerprints of other models, for example.
+        signature: which of these stand in the signature, in short.
+    """
+
+    examples: Sequence[Any]
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    signature: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Procedure(Protocol):
+    """A task that does more than ask for likelihoods: it generates, or trains and tests. `Options` as for `Task`."""
+
+    info: TaskInfo
+    Options: type
+
+    def plan(self, session: Session, options: Any) -> Plan:
+        """What will be done; cheap, and the same every time."""
+        ...
+
+    def run(self, session: Session, plan: Plan, options: Any) -> list[Item]:
+        """One record per item with every score; an item without carries `failed` with the reason."""
+        ...
+
+    def summarize(self, items: Sequence[Item], options: Any, *, seed: int) -> dict[str, Metric]:
+        """Metrics over the items that were scored."""
+        ...
+
+
+AnyTask = Task | Procedure
+
+
+def task_registry() -> Registry[AnyTask]:
     """Tasks: files of `tasks/`, and the entry point group `harness.tasks`."""
     return Registry(kind="task", package="harness.tasks", attribute="TASK", group="harness.tasks")

@@ -1,9 +1,12 @@
 """What plug-in authors test with: two models whose scores are known beforehand, and contracts to subclass.
 
-    from harness.testing import ModelContract, TaskContract
+    from harness.testing import ModelContract, ProcedureContract, TaskContract
 
     class TestMyTask(TaskContract):
         name = "my_task"
+
+    class TestMyProcedure(ProcedureContract):
+        name = "my_procedure"
 
     class TestMyModel(ModelContract):
         card = "card.yaml"
@@ -35,8 +38,9 @@ from torch import Tensor, nn
 from harness.config import build, digest, parse_settings, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.errors import ConfigError, InputError, UnitSystemError
+from harness.evaluate import RunConfig, evaluate
 from harness.model import Hidden, Model, ModelCard, load_model
-from harness.results import Item, Metric
+from harness.results import Item, Metric, TaskResult
 from harness.scoring import Scorer
 from harness.segments import (
     DIRECTIONS,
@@ -50,7 +54,8 @@ from harness.segments import (
     modalities_of,
 )
 from harness.speech.audio import audio_info
-from harness.task import Loglikelihoods, Request, Task, Unscorable, task_registry
+from harness.store import RowStore
+from harness.task import Loglikelihoods, Procedure, Request, Task, TaskInfo, Unscorable, task_registry
 from harness.training.vocabulary import EOS, START, SWITCH_TO, Vocabulary
 
 #: Frames per second of the units below: one token for every 40 ms.
@@ -246,8 +251,10 @@ class Sample:
     num_utterances: int
 
     def task(self) -> Task:
-        """The task, by registered name or `path/to/file.py:TASK`."""
-        return task_registry().load(self.name)
+        """The task by likelihood, by registered name or `path/to/file.py:TASK`."""
+        task = task_registry().load(self.name)
+        assert not isinstance(task, Procedure), f"'{self.name}' is a procedure; hold it to ProcedureContract"
+        return task
 
     def options(self) -> Any:
         """The task's options with the settings."""
@@ -279,6 +286,25 @@ class Sample:
         if done.returncode:
             raise RuntimeError(done.stderr)
         return done.stdout.split()[-1]
+
+
+def _check_info(info: TaskInfo, metrics: Collection[str]) -> None:
+    assert all([info.name, info.description, info.source]), f"{info} leaves something empty"
+    assert re.fullmatch(r"[A-Za-z0-9_]+", info.name), f"the name '{info.name}' cannot stand in a metric key"
+    assert info.version >= 1
+    shown = [*info.headline, *(k for f in info.figures.values() for row in f.values() for k in row.values())]
+    assert [key for key in shown if not key.startswith(f"{info.name}.")] == []
+    assert not info.headline or set(info.headline) & set(metrics), f"no headline metric is among {list(metrics)}"
+
+
+def _check_options(options: type, where: str) -> None:
+    assert dataclasses.is_dataclass(options)
+    default = build(options, {}, where=where)
+    assert build(options, plain(default), where=where) == default, "options do not survive the protocol record"
+    assert _refuses(lambda: build(options, {"no_such_option": 1}, where=where), ConfigError)
+    for field in dataclasses.fields(options):
+        change = functools.partial(setattr, default, field.name, None)
+        assert _refuses(change, AttributeError, ValueError), f"{field.name} can be changed afterwards"
 
 
 @functools.cache
@@ -324,25 +350,11 @@ class TaskContract:
 
     def test_info_is_complete(self) -> None:
         """Name, version, description, source; headline and figures name metrics of the task."""
-        info = self.sample().task().info
-        assert all([info.name, info.description, info.source]), f"{info} leaves something empty"
-        assert re.fullmatch(r"[A-Za-z0-9_]+", info.name), f"the name '{info.name}' cannot stand in a metric key"
-        assert info.version >= 1
-        shown = [*info.headline, *(k for f in info.figures.values() for row in f.values() for k in row.values())]
-        assert [key for key in shown if not key.startswith(f"{info.name}.")] == []
-        measured = _uniform(self.sample()).metrics
-        assert not info.headline or set(info.headline) & set(measured), f"no headline metric is among {list(measured)}"
+        _check_info(self.sample().task().info, _uniform(self.sample()).metrics)
 
     def test_options_are_a_frozen_strict_record_with_defaults(self) -> None:
         """`--set` can name every field, no other, and nothing is required."""
-        options = self.sample().task().Options
-        assert dataclasses.is_dataclass(options)
-        default = build(options, {}, where=self.name)
-        assert build(options, plain(default), where=self.name) == default, "options do not survive the protocol record"
-        assert _refuses(lambda: build(options, {"no_such_option": 1}, where=self.name), ConfigError)
-        for field in dataclasses.fields(options):
-            change = functools.partial(setattr, default, field.name, None)
-            assert _refuses(change, AttributeError, ValueError), f"{field.name} can be changed afterwards"
+        _check_options(self.sample().task().Options, self.name)
 
     def test_examples_follow_from_the_seed(self) -> None:
         """The same seed draws the same examples, no more than asked for, each with an id of its own."""
@@ -440,6 +452,86 @@ class TaskContract:
         assert {k: v for k, v in found.items() if abs(v - expected[k]) > 1e-6} == {}, f"expected {expected}"
 
 
+@functools.cache
+def _procedure(name: str, settings: tuple[str, ...], model: str, corpus: str, split: str, limit: int) -> TaskResult:
+    config = RunConfig((name,), corpus, split, limit=limit, settings=_settings(name, settings))
+    return next(iter(evaluate(load_model(model), config).tasks.values()))
+
+
+def _settings(name: str, settings: tuple[str, ...]) -> dict[str, Any]:
+    return {task_registry().load(name).info.name: parse_settings(settings)}
+
+
+class ProcedureContract:
+    """What every procedure keeps. Subclass it, set `name`, and let pytest collect the subclass.
+
+    Attributes:
+        name: the task's registered name, or `path/to/file.py:TASK`.
+        settings: options it is tried with, as after `--set <task>.`; cheap ones, so that the contract is fast.
+        model: the card that it is run on.
+        corpus: a corpus that has what the task needs.
+        split: of the corpus.
+        limit: items asked for.
+    """
+
+    name: str
+    settings: tuple[str, ...] = ()
+    model: str = "sutlm-tiny"
+    corpus: str = "demo"
+    split: str = "test"
+    limit: int = 6
+
+    def result(self) -> TaskResult:
+        """What the task says of the model, computed once."""
+        return _procedure(self.name, self.settings, self.model, self.corpus, self.split, self.limit)
+
+    def again(self, **changes: Any) -> TaskResult:
+        """The same, computed anew, with operational changes to the run or a store."""
+        store, progress = changes.pop("store", None), changes.pop("progress", None)
+        settings = _settings(self.name, self.settings)
+        config = RunConfig((self.name,), self.corpus, self.split, limit=self.limit, settings=settings, **changes)
+        found = evaluate(load_model(self.model), config, store=store, progress=progress)
+        return next(iter(found.tasks.values()))
+
+    def test_info_and_options(self) -> None:
+        """As for tasks by likelihood."""
+        task = task_registry().load(self.name)
+        assert isinstance(task, Procedure)
+        _check_info(task.info, self.result().metrics)
+        _check_options(task.Options, self.name)
+
+    def test_items_are_records_with_ids_of_their_own(self) -> None:
+        """They go to JSON and come back the same."""
+        items = self.result().items
+        assert items
+        assert _repeated(i["id"] for i in items) == []
+        assert json.loads(json.dumps(items, allow_nan=False)) == plain(items)
+
+    def test_metric_keys_name_task_condition_and_metric(self) -> None:
+        """In letters, digits, `_` and `.`, which every tracker takes."""
+        result = self.result()
+        keys = list(result.metrics)
+        assert keys
+        assert [k for k in keys if not (_METRIC_KEY.fullmatch(k) and k.startswith(f"{result.task}."))] == []
+
+    def test_a_stopped_run_goes_on_and_ends_with_the_same_record(self, tmp_path: Path) -> None:
+        """Whatever was found before is used, nothing is lost, and the batch size changes no number."""
+        with RowStore(tmp_path / "rows.sqlite3") as store:
+            told: list[tuple[str, int, int]] = []
+
+            def stop(what: str, done: int, total: int) -> None:
+                told.append((what, done, total))
+                if len(told) == 2:
+                    raise KeyboardInterrupt
+
+            if _refuses(lambda: self.again(store=store, progress=stop), KeyboardInterrupt):
+                store.commit()
+                assert store.entries(), "nothing was kept of a stopped run"
+            again = self.again(store=store, batch_tokens=512)
+        assert plain(again.items) == plain(self.result().items)
+        assert again.metrics == self.result().metrics
+
+
 def _holds(metric: Metric, value: float) -> bool:
     low, high = metric.ci95 or (metric.value, metric.value)
     return low - 1e-9 <= value <= high + 1e-9 or abs(metric.value - value) <= 1e-9
@@ -450,7 +542,7 @@ def _repeated(ids: Iterable[str]) -> list[str]:
     return [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
 
 
-def _refuses(call: Callable[[], object], *errors: type[Exception]) -> bool:
+def _refuses(call: Callable[[], object], *errors: type[BaseException]) -> bool:
     try:
         call()
     except errors:

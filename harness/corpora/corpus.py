@@ -26,6 +26,8 @@ class CorpusInfo:
     splits: tuple[str, ...]
     license: str
     source: str
+    #: Goes up when the adapter would write other manifests; what an older one prepared is not read any more.
+    version: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,13 @@ class Corpus:
 
 @dataclass(frozen=True)
 class PreparedSplit:
-    """A split on disk: its manifest, the folder of its audio, and the notes made when it was prepared."""
+    """A split on disk: its manifest, the folder of its audio, and what was noted when it was prepared."""
 
     manifest: Path
     root: Path
     notes: tuple[str, ...] = field(default=())
+    #: The version of the adapter that prepared it.
+    version: int = 1
 
 
 def corpus_registry() -> Registry[CorpusAdapter]:
@@ -110,7 +114,9 @@ def splits_in(folder: Path) -> dict[str, PreparedSplit]:
     """
     facts = _facts(folder)
     found = {
-        split: PreparedSplit(folder / f"{split}.jsonl", folder / fact["root"], tuple(fact["notes"]))
+        split: PreparedSplit(
+            folder / f"{split}.jsonl", folder / fact["root"], tuple(fact["notes"]), version=fact["version"]
+        )
         for split, fact in facts.items()
     }
     return {split: prepared for split, prepared in found.items() if prepared.manifest.is_file()}
@@ -147,8 +153,8 @@ def open_corpus(name: str, split: str) -> Corpus:
     _check_split(adapter.info, split)
     plain_name = _plain_name(name, adapter)
     prepared = prepared_splits(plain_name).get(split)
-    if prepared is None:
-        prepared = _generate(adapter, prepared_folder(plain_name), split)
+    if prepared is None or prepared.version != adapter.info.version:
+        prepared = _generate(adapter, prepared_folder(plain_name), split, prepared)
     if not prepared.root.is_dir():
         raise CorpusError(
             f"The audio of corpus '{name}' ({split}) is gone from {prepared.root}. Run: "
@@ -171,16 +177,17 @@ def _open_file(path: Path, split: str) -> Corpus:
     return Corpus(path.stem, split, path.parent, file_digest(path), kept)
 
 
-def _generate(adapter: CorpusAdapter, folder: Path, split: str) -> PreparedSplit:
+def _generate(adapter: CorpusAdapter, folder: Path, split: str, older: PreparedSplit | None) -> PreparedSplit:
     name = folder.name
     if not adapter.generated:
-        raise CorpusError(
-            f"Split '{split}' of corpus '{name}' is not prepared (no {folder / split}.jsonl). "
-            f"Run: harness data prepare {name} --root DIR"
-        )
+        why = f"is not prepared (no {folder / split}.jsonl)"
+        if older is not None:
+            why = f"was prepared by version {older.version} of its adapter; this is version {adapter.info.version}"
+        raise CorpusError(f"Split '{split}' of corpus '{name}' {why}. Run: harness data prepare {name} --root DIR")
     with _lock(folder):
         # Another process may have made it while this one waited.
-        if split not in splits_in(folder):
+        found = splits_in(folder).get(split)
+        if found is None or found.version != adapter.info.version:
             _prepare(adapter, None, folder, (split,))
     return splits_in(folder)[split]
 
@@ -196,7 +203,7 @@ def _prepare(adapter: CorpusAdapter, root: Path | None, folder: Path, splits: Se
     place = audio.relative_to(folder.resolve()) if audio.is_relative_to(folder.resolve()) else audio
     facts = _facts(folder)
     for split, notes in made.notes.items():
-        facts[split] = {"root": place.as_posix(), "notes": list(notes)}
+        facts[split] = {"root": place.as_posix(), "notes": list(notes), "version": adapter.info.version}
     part = folder / f"corpus.json.{os.getpid()}.part"
     part.write_text(json.dumps({"name": folder.name, "splits": facts}, indent=1, ensure_ascii=False), "utf-8")
     part.replace(folder / "corpus.json")
@@ -208,7 +215,10 @@ def _facts(folder: Path) -> dict[str, Any]:
         return {}
     try:
         facts = dict(json.loads(path.read_text("utf-8"))["splits"])
-        return {split: {"root": str(fact["root"]), "notes": list(fact["notes"])} for split, fact in facts.items()}
+        return {
+            split: {"root": str(fact["root"]), "notes": list(fact["notes"]), "version": int(fact.get("version", 1))}
+            for split, fact in facts.items()
+        }
     except (ValueError, KeyError, TypeError):
         raise CorpusError(f"{path} is damaged; delete it and prepare the corpus again.") from None
 

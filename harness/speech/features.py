@@ -67,7 +67,7 @@ class FeatureConfig:
         taper: coefficient `k` and its derivatives are weighted by `exp(-taper * k)` after normalization: the higher
             ones tell speakers and noise more than sounds. 0 weighs all alike.
         pool: `mean` averages the 10 ms frames that a frame covers, `stack` concatenates them.
-        smooth: average each frame with its neighbors (1/4, 1/2, 1/4): longer units, fewer flickers.
+        smooth: how many times each frame is averaged with its neighbors (1/4, 1/2, 1/4): longer units, less flicker.
     """
 
     kind: FeatureKind = "mfcc"
@@ -80,7 +80,7 @@ class FeatureConfig:
     deltas: Literal[0, 1, 2] = 1
     taper: float = 0.1
     pool: Literal["mean", "stack"] = "mean"
-    smooth: bool = True
+    smooth: int = 1
 
     def __post_init__(self) -> None:
         if self.kind == "mfcc":
@@ -102,6 +102,8 @@ class FeatureConfig:
             raise ConfigError(f"features: need 1 <= n_mfcc <= n_mels; found {self.n_mfcc} and {self.n_mels}.")
         if not 0 <= self.taper < math.inf:
             raise ConfigError(f"features: 'taper' must be 0 or more; found {self.taper}.")
+        if self.smooth < 0:
+            raise ConfigError(f"features: 'smooth' must be 0 or more; found {self.smooth}.")
 
     def _check_ssl(self) -> None:
         num_layers = int(_bundle(self.kind)._params["encoder_num_layers"])
@@ -196,7 +198,9 @@ class MfccExtractor:
         index = torch.arange(num_frames * self._per_frame).clamp_max(len(cepstra) - 1)
         grouped = cepstra[index].view(num_frames, self._per_frame, -1)
         frames = grouped.mean(dim=1) if self._config.pool == "mean" else grouped.flatten(1)
-        return _smooth(frames) if self._config.smooth else frames
+        for _ in range(self._config.smooth):
+            frames = _smooth(frames)
+        return frames
 
     def _cepstra(self, wave: Tensor) -> Tensor:
         """`(10 ms frames, n_mfcc)`, not yet normalized."""

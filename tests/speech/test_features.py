@@ -79,7 +79,7 @@ def test_mfcc_has_a_frame_for_every_center_inside_the_audio(rate, samples):
 def test_mfcc_frame_stands_for_its_time():
     # Noise from 1.0 s on: at 25 Hz frames 0-24 are quiet, 25-49 loud (frame 25 is [1.0, 1.04)).
     wave = torch.cat([torch.randn(16_000) * 1e-3, torch.randn(16_000) * 0.3])
-    energy = mfcc(deltas=0, smooth=False)([wave])[0][:, 0]
+    energy = mfcc(deltas=0, smooth=0)([wave])[0][:, 0]
     assert (energy[:24] < 0).all()
     assert (energy[25:] > 0).all()
 
@@ -91,7 +91,7 @@ def test_mfcc_ignores_gain_and_survives_digital_silence(waves):
 
 
 def test_mfcc_is_normalized_per_utterance(waves):
-    features = mfcc(rate_hz=100, taper=0, deltas=1, smooth=False)([waves[-1]])[0]
+    features = mfcc(rate_hz=100, taper=0, deltas=1, smooth=0)([waves[-1]])[0]
     assert torch.allclose(features.mean(0), torch.zeros(26), atol=0.02)
     assert torch.allclose(features.std(0), torch.ones(26), atol=0.02)
 
@@ -103,14 +103,16 @@ def test_mfcc_taper_weighs_coefficients_and_their_deltas_alike(waves):
 
 def test_mfcc_smoothing_by_hand(waves):
     """Inner frame i is 1/4 of i - 1, 1/2 of i, 1/4 of i + 1; the ends stand for their missing neighbor."""
-    raw, smooth = mfcc(smooth=False)([waves[2]])[0], mfcc()([waves[2]])[0]
+    raw, smooth = mfcc(smooth=0)([waves[2]])[0], mfcc()([waves[2]])[0]
     assert torch.allclose(smooth[5], (raw[4] + 2 * raw[5] + raw[6]) / 4, atol=1e-6)
     assert torch.allclose(smooth[0], (3 * raw[0] + raw[1]) / 4, atol=1e-6)
+    twice = mfcc(smooth=2)([waves[2]])[0]
+    assert torch.allclose(twice[5], (smooth[4] + 2 * smooth[5] + smooth[6]) / 4, atol=1e-6)
 
 
 def test_stack_holds_what_mean_averages(waves):
-    mean = mfcc(deltas=0, smooth=False)([waves[4]])[0]
-    stacked = mfcc(deltas=0, smooth=False, pool="stack")([waves[4]])[0]
+    mean = mfcc(deltas=0, smooth=0)([waves[4]])[0]
+    stacked = mfcc(deltas=0, smooth=0, pool="stack")([waves[4]])[0]
     assert stacked.shape == (len(mean), 4 * 13)
     assert torch.allclose(stacked.view(-1, 4, 13).mean(1), mean, atol=1e-5)
 
@@ -189,7 +191,7 @@ def test_digest_holds_what_changes_numbers_and_nothing_else(tmp_path):
         {"deltas": 0},
         {"taper": 0},
     ]
-    changes += [{"pool": "stack"}, {"smooth": False}, {"sample_rate": 8000}]
+    changes += [{"pool": "stack"}, {"smooth": 0}, {"sample_rate": 8000}]
     configs = [build(FeatureConfig, change, where="test") for change in changes]
     assert len({extractor_digest(config, None) for config in configs}) == len(changes)
     assert extractor_digest(FeatureConfig(rate_hz=25), None) == extractor_digest(FeatureConfig(), None)
