@@ -25,6 +25,11 @@ class PairedUtterance:
     #: Start of each word in seconds; empty where the corpus has no alignment (then AST is impossible).
     starts_s: tuple[float, ...]
 
+    @property
+    def aligned(self) -> bool:
+        """Whether every word has its time."""
+        return len(self.starts_s) == len(self.words)
+
     def cut(self, first: int, last: int) -> UnitSpan:
         """Units of words `first … last - 1`; silence goes to the word before it, at the edges to the outer word."""
         start = 0.0 if first == 0 else self.starts_s[first]
@@ -33,7 +38,17 @@ class PairedUtterance:
 
 
 class Formatter:
-    """Turns utterances into token ids under one vocabulary."""
+    """Turns utterances into token ids under one vocabulary.
+
+    Args:
+        vocabulary: of the checkpoint.
+        speech_subwords: units to subword ids, from 0.
+        text_subwords: words to subword ids, from 0.
+        max_span_words: AST spans last 1 to so many words.
+        prompt_dropout: probability that a document loses its beginning: speech and text what comes before a random
+            word, AST what comes before the first switch. It teaches the likelihood of a continuation without its
+            prompt, in the contexts that `Model.encode_prior` makes.
+    """
 
     def __init__(
         self,
@@ -42,10 +57,18 @@ class Formatter:
         text_subwords: Callable[[str], Sequence[int]],
         *,
         max_span_words: int,
+        prompt_dropout: float = 0.0,
     ) -> None:
         self.vocabulary = vocabulary
-        self._subwords = {"speech": speech_subwords, "text": text_subwords}
+        self._speech_subwords, self._text_subwords = speech_subwords, text_subwords
         self.max_span_words = max_span_words
+        self.prompt_dropout = prompt_dropout
+
+    def keeping_beginnings(self) -> Formatter:
+        """The same without prompt dropout, for validation: every document whole."""
+        return Formatter(
+            self.vocabulary, self._speech_subwords, self._text_subwords, max_span_words=self.max_span_words
+        )
 
     def format(self, utterance: PairedUtterance, kind: Format, rng: np.random.Generator) -> list[int]:
         """One document in the given format, from its start token to `</s>`.
@@ -53,14 +76,18 @@ class Formatter:
         Raises:
             CorpusError: for AST without word times.
         """
+        # Nothing is drawn where nothing can be dropped, so that without dropout documents are what they always were.
+        dropped = kind != "cst" and self.prompt_dropout > 0 and bool(rng.random() < self.prompt_dropout)
         if kind == "ast":
-            body = self._alternating(utterance, rng)
+            body = self._alternating(utterance, rng, dropped)
         elif kind == "cst":
             first: Modality = "speech" if rng.random() < 0.5 else "text"
             second = _OTHER[first]
             body = [START[first], *self._whole(utterance, first), SWITCH_TO[second], *self._whole(utterance, second)]
         else:
-            body = [START[kind], *self._whole(utterance, kind)]
+            cuttable = len(utterance.words) > 1 and (kind == "text" or utterance.aligned)
+            first_word = int(rng.integers(1, len(utterance.words))) if dropped and cuttable else 0
+            body = [START[kind], *self._span(utterance, kind, first_word, len(utterance.words))]
         return [*body, EOS]
 
     def _whole(self, utterance: PairedUtterance, modality: Modality) -> list[int]:
@@ -69,26 +96,28 @@ class Formatter:
     def _span(self, utterance: PairedUtterance, modality: Modality, first: int, last: int) -> list[int]:
         whole = first == 0 and last == len(utterance.words)
         ids = (
-            self._subwords["speech"](utterance.units if whole else utterance.cut(first, last))  # type: ignore[operator]
+            self._speech_subwords(utterance.units if whole else utterance.cut(first, last))
             if modality == "speech"
-            else self._subwords["text"](" ".join(utterance.words[first:last]))  # type: ignore[operator]
+            else self._text_subwords(" ".join(utterance.words[first:last]))
         )
         offset = self.vocabulary.offset(modality)
         return [offset + i for i in ids]
 
-    def _alternating(self, utterance: PairedUtterance, rng: np.random.Generator) -> list[int]:
-        if len(utterance.starts_s) != len(utterance.words):
+    def _alternating(self, utterance: PairedUtterance, rng: np.random.Generator, dropped: bool) -> list[int]:
+        if not utterance.aligned:
             raise CorpusError(
                 f"Utterance '{utterance.id}' has no word times, which alternating sequences need; give the corpus "
                 "alignments (see 'words' in docs/data.md) or set the mixture's ast weight to 0."
             )
         modality: Modality = "speech" if rng.random() < 0.5 else "text"
         ids = [START[modality]]
-        for i, (first, last) in enumerate(draw_spans(len(utterance.words), self.max_span_words, rng)):
+        spans = draw_spans(len(utterance.words), self.max_span_words, rng)
+        for i, (first, last) in enumerate(spans):
             if i:
                 modality = _OTHER[modality]
                 ids.append(SWITCH_TO[modality])
-            ids += self._span(utterance, modality, first, last)
+            if i or not dropped or len(spans) == 1:
+                ids += self._span(utterance, modality, first, last)
         return ids
 
 

@@ -123,7 +123,7 @@ class Trainer:
             train, formatter, config.mixture, ratio_unit=config.ratio_unit, seed=config.seed, max_tokens=row
         )
         self._packer = Packer(self.stream, row)
-        self._dev = _dev_batches(dev, formatter, config, row)
+        self._dev = _dev_batches(dev, formatter.keeping_beginnings(), config, row)
         self.step, self.tokens = 0, 0
         self.history: list[dict[str, Any]] = []
         self._resume()

@@ -83,6 +83,9 @@ class TrainingConfig:
     dev: tuple[str, ...] = ("demo:dev",)
     #: AST spans last a whole number of words drawn uniformly from 1 … this.
     max_span_words: int = 10
+    #: Probability that a speech, text or AST document loses its beginning, so that the model learns how likely a
+    #: continuation is without its prompt: what `pmi` scores subtract.
+    prompt_dropout: float = 0.0
     steps: int = 1000
     batch_tokens: int = 4096
     accumulate: int = 1
@@ -105,6 +108,8 @@ class TrainingConfig:
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
+        if not 0 <= self.prompt_dropout <= 1:
+            raise ConfigError(f"prompt_dropout is a probability, 0 to 1; found {self.prompt_dropout}.")
         if self.batch_tokens < self.row_tokens:
             raise ConfigError(
                 f"batch_tokens={self.batch_tokens} is smaller than one row of row_tokens={self.row_tokens}; "

@@ -83,7 +83,11 @@ def train_model(
     tokenizers_folder = prepare_tokenizers(tokenizers_config, train, device=device, progress=progress)
     tokenizers = Tokenizers.load(tokenizers_folder)
     formatter = Formatter(
-        tokenizers.vocabulary, tokenizers.speech.subwords, tokenizers.text.encode, max_span_words=config.max_span_words
+        tokenizers.vocabulary,
+        tokenizers.speech.subwords,
+        tokenizers.text.encode,
+        max_span_words=config.max_span_words,
+        prompt_dropout=config.prompt_dropout,
     )
     identity = digest({"tokenizers": tokenizers.digest, "corpora": [c.digest for c in [*train, *dev]]})
     recipe = digest({"architecture": architecture, "training": deciding(config), "data": identity})

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -60,6 +61,32 @@ def test_alternating_draws_every_way_to_cut_at_word_boundaries():
         (U_EN, 7, 8, 9, U2T, 19, 20, EOS), (T_EN, 16, 17, 18, T2U, *de, EOS),
         (U_EN, *ab, U2T, 18, T2U, *de, EOS), (T_EN, 16, 17, T2U, *c, U2T, 19, 20, EOS),
     }  # fmt: skip
+
+
+def test_prompt_dropout_takes_the_beginning_up_to_a_word_or_the_first_switch():
+    """From the second word on frames 4-9 are units 2 3 3 3 4 4, from the third 7-9 are 3 4 4."""
+
+    def dropping(kind: str, utterance: PairedUtterance = UTTERANCE) -> set[tuple[int, ...]]:
+        made = formatter(1, prompt_dropout=1.0)
+        return {tuple(made.format(utterance, kind, np.random.default_rng(seed))) for seed in range(40)}
+
+    assert dropping("text") == {(T_EN, 18, 19, 20, EOS), (T_EN, 19, 20, EOS)}
+    assert dropping("speech") == {(U_EN, 8, 9, 10, EOS), (U_EN, 9, 10, EOS)}
+    assert dropping("ast") == {(U_EN, U2T, 18, T2U, 9, 10, EOS), (T_EN, T2U, 8, 9, U2T, 19, 20, EOS)}
+    assert dropping("cst") == all_formats("cst")
+    unaligned, single = replace(UTTERANCE, starts_s=()), PairedUtterance("v", span(1, 1, 2), ("ab",), (0.1,))
+    assert dropping("speech", unaligned) == all_formats("speech")
+    assert dropping("text", unaligned) == dropping("text")
+    for kind in ("speech", "text", "ast"):
+        assert dropping(kind, single) == all_formats(kind, utterance=single)
+
+
+def test_prompt_dropout_is_a_share_of_the_documents():
+    made = formatter(1, prompt_dropout=0.3)
+    cut = [len(made.format(UTTERANCE, "text", np.random.default_rng(seed))) < 7 for seed in range(2000)]
+    assert stats.binomtest(sum(cut), len(cut), 0.3).pvalue > 1e-4
+    whole = made.keeping_beginnings()
+    assert {len(whole.format(UTTERANCE, "text", np.random.default_rng(seed))) for seed in range(50)} == {7}
 
 
 def test_alternating_loses_and_repeats_no_word_and_no_frame():

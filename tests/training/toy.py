@@ -22,9 +22,15 @@ def letters(text: str) -> list[int]:
     return [ord(letter) - ord("a") for letter in text if letter != " "]
 
 
-def formatter(max_span_words: int = 3) -> Formatter:
+def formatter(max_span_words: int = 3, *, prompt_dropout: float = 0.0) -> Formatter:
     """Units and letters are their own subwords."""
-    return Formatter(VOCABULARY, lambda span: list(span.units), letters, max_span_words=max_span_words)
+    return Formatter(
+        VOCABULARY,
+        lambda span: list(span.units),
+        letters,
+        max_span_words=max_span_words,
+        prompt_dropout=prompt_dropout,
+    )
 
 
 def span(*frames: int) -> UnitSpan:
