@@ -46,8 +46,9 @@ class Formatter:
         text_subwords: words to subword ids, from 0.
         max_span_words: AST spans last 1 to so many words.
         prompt_dropout: probability that a document loses its beginning: speech and text what comes before a random
-            word, AST what comes before the first switch. It teaches the likelihood of a continuation without its
-            prompt, in the contexts that `Model.encode_prior` makes.
+            word, AST what comes before the first switch, CST its first half and what comes before a random word of the
+            second. It teaches the likelihood of a continuation without its prompt, in the contexts that
+            `Model.encode_prior` makes.
     """
 
     def __init__(
@@ -77,21 +78,25 @@ class Formatter:
             CorpusError: for AST without word times.
         """
         # Nothing is drawn where nothing can be dropped, so that without dropout documents are what they always were.
-        dropped = kind != "cst" and self.prompt_dropout > 0 and bool(rng.random() < self.prompt_dropout)
+        dropped = self.prompt_dropout > 0 and bool(rng.random() < self.prompt_dropout)
         if kind == "ast":
             body = self._alternating(utterance, rng, dropped)
         elif kind == "cst":
             first: Modality = "speech" if rng.random() < 0.5 else "text"
             second = _OTHER[first]
-            body = [START[first], *self._whole(utterance, first), SWITCH_TO[second], *self._whole(utterance, second)]
+            prompt = [] if dropped else self._span(utterance, first, 0, len(utterance.words))
+            body = [START[first], *prompt, SWITCH_TO[second], *self._rest(utterance, second, dropped, rng)]
         else:
-            cuttable = len(utterance.words) > 1 and (kind == "text" or utterance.aligned)
-            first_word = int(rng.integers(1, len(utterance.words))) if dropped and cuttable else 0
-            body = [START[kind], *self._span(utterance, kind, first_word, len(utterance.words))]
+            body = [START[kind], *self._rest(utterance, kind, dropped, rng)]
         return [*body, EOS]
 
-    def _whole(self, utterance: PairedUtterance, modality: Modality) -> list[int]:
-        return self._span(utterance, modality, 0, len(utterance.words))
+    def _rest(
+        self, utterance: PairedUtterance, modality: Modality, dropped: bool, rng: np.random.Generator
+    ) -> list[int]:
+        """The whole utterance, or of one that loses its beginning all from a random later word on."""
+        cuttable = len(utterance.words) > 1 and (modality == "text" or utterance.aligned)
+        first = int(rng.integers(1, len(utterance.words))) if dropped and cuttable else 0
+        return self._span(utterance, modality, first, len(utterance.words))
 
     def _span(self, utterance: PairedUtterance, modality: Modality, first: int, last: int) -> list[int]:
         whole = first == 0 and last == len(utterance.words)

@@ -83,8 +83,8 @@ class TrainingConfig:
     dev: tuple[str, ...] = ("demo:dev",)
     #: AST spans last a whole number of words drawn uniformly from 1 … this.
     max_span_words: int = 10
-    #: Probability that a speech, text or AST document loses its beginning, so that the model learns how likely a
-    #: continuation is without its prompt: what `pmi` scores subtract.
+    #: Probability that a document loses its beginning, so that the model learns how likely a continuation is without
+    #: its prompt: what `pmi` scores subtract.
     prompt_dropout: float = 0.0
     steps: int = 1000
     batch_tokens: int = 4096
