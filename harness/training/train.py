@@ -9,13 +9,35 @@ from typing import Any
 
 from harness import __version__
 from harness.config import build, digest, home, merge, plain
+from harness.corpora.corpus import Corpus
 from harness.errors import ConfigError
 from harness.model import ModelCard
 from harness.training.checkpoint import Tokenizers, save_checkpoint
 from harness.training.data import Progress, open_splits, pair, prepare_tokenizers
-from harness.training.formats import Formatter
+from harness.training.formats import Formatter, PairedUtterance
 from harness.training.loop import Step, Trainer, deciding
 from harness.training.recipe import Architecture, TokenizersConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What trainings with the same tokenizers, corpora and formats share.
+
+    Attributes:
+        tokenizers: folder of both tokenizers.
+        formatter: makes training sequences.
+        train: utterances to learn from.
+        dev: utterances to validate on.
+        corpora: whose splits these are.
+        identity: digest of tokenizers and corpora.
+    """
+
+    tokenizers: Path
+    formatter: Formatter
+    train: list[PairedUtterance]
+    dev: list[PairedUtterance]
+    corpora: list[Corpus]
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -55,9 +77,49 @@ def training_card(card: ModelCard, *, corpus: str | None, settings: Mapping[str,
     return build(ModelCard, {**merge(data, settings), "folder": card.folder}, where=f"card '{card.name}'")
 
 
+def training_data(card: ModelCard, *, device: str = "cpu", progress: Progress | None = None) -> TrainingData:
+    """What `train_model` reads: tokenizers and units are computed once and kept by digest under `$HARNESS_HOME`.
+
+    Args:
+        card: as `training_card` gave it.
+        device: where a self-supervised extractor runs.
+        progress: called with what is being prepared, done, in all.
+    """
+    tokenizers_config, _, config = _sections(card)
+    train, dev = open_splits(config.train), open_splits(config.dev)
+    folder = prepare_tokenizers(tokenizers_config, train, device=device, progress=progress)
+    tokenizers = Tokenizers.load(folder)
+    formatter = Formatter(
+        tokenizers.vocabulary,
+        tokenizers.speech.subwords,
+        tokenizers.text.encode,
+        max_span_words=config.max_span_words,
+        prompt_dropout=config.prompt_dropout,
+    )
+    return TrainingData(
+        tokenizers=folder,
+        formatter=formatter,
+        train=pair(train, tokenizers, device=device, progress=progress),
+        dev=pair(dev, tokenizers, device=device, progress=progress),
+        corpora=[*train, *dev],
+        identity=digest({"tokenizers": tokenizers.digest, "corpora": [c.digest for c in [*train, *dev]]}),
+    )
+
+
+def _sections(card: ModelCard) -> tuple[TokenizersConfig, Architecture, TrainingConfig]:
+    where = f"card '{card.name}'"
+    return (
+        build(TokenizersConfig, card.tokenizers, where=f"{where}: tokenizers"),
+        build(Architecture, card.architecture, where=f"{where}: architecture"),
+        build(TrainingConfig, card.training, where=f"{where}: training"),
+    )
+
+
 def train_model(
     card: ModelCard,
     *,
+    data: TrainingData | None = None,
+    state: Path | None = None,
     output: Path | None = None,
     device: str = "cpu",
     on_step: Callable[[Step], None] | None = None,
@@ -69,37 +131,26 @@ def train_model(
 
     Args:
         card: what to train.
+        data: what `training_data` gave for a card with the same tokenizers, corpora and formats; unset loads it.
+        state: folder of the state to resume from; default is one of its own for every recipe under `$HARNESS_HOME`.
         output: checkpoint folder; default is where the card is looked for when it names none,
             `$HARNESS_HOME/checkpoints/<name>`.
         device: where to train.
         on_step: called after every step.
         progress: called with what is being prepared, done, in all.
     """
-    where = f"card '{card.name}'"
-    tokenizers_config = build(TokenizersConfig, card.tokenizers, where=f"{where}: tokenizers")
-    architecture = build(Architecture, card.architecture, where=f"{where}: architecture")
-    config = build(TrainingConfig, card.training, where=f"{where}: training")
-    train, dev = open_splits(config.train), open_splits(config.dev)
-    tokenizers_folder = prepare_tokenizers(tokenizers_config, train, device=device, progress=progress)
-    tokenizers = Tokenizers.load(tokenizers_folder)
-    formatter = Formatter(
-        tokenizers.vocabulary,
-        tokenizers.speech.subwords,
-        tokenizers.text.encode,
-        max_span_words=config.max_span_words,
-        prompt_dropout=config.prompt_dropout,
-    )
-    identity = digest({"tokenizers": tokenizers.digest, "corpora": [c.digest for c in [*train, *dev]]})
-    recipe = digest({"architecture": architecture, "training": deciding(config), "data": identity})
+    tokenizers_config, architecture, config = _sections(card)
+    data = data or training_data(card, device=device, progress=progress)
+    recipe = digest({"architecture": architecture, "training": deciding(config), "data": data.identity})
     trainer = Trainer(
         architecture,
         config,
-        formatter,
-        pair(train, tokenizers, device=device, progress=progress),
-        pair(dev, tokenizers, device=device, progress=progress),
-        state=home() / "training" / f"{card.name}-{recipe[:12]}",
+        data.formatter,
+        data.train,
+        data.dev,
+        state=state or home() / "training" / f"{card.name}-{recipe[:12]}",
         device=device,
-        identity=identity,
+        identity=data.identity,
     )
     model = trainer.run(on_step)
     losses = {k: v for k, v in trainer.history[-1].items() if k not in ("step", "tokens")} if trainer.history else {}
@@ -109,11 +160,11 @@ def train_model(
         "harness": __version__,
         "training": plain(config),
         "tokenizers": plain(tokenizers_config),
-        "corpora": [{"name": c.name, "split": c.split, "digest": c.digest} for c in [*train, *dev]],
+        "corpora": [{"name": c.name, "split": c.split, "digest": c.digest} for c in data.corpora],
         "steps": trainer.step,
         "tokens": trainer.tokens,
         "losses": losses,
         "realized": trainer.stream.realized(),
     }
-    save_checkpoint(folder, model, architecture, tokenizers_folder, record, dtype=config.export_dtype)
+    save_checkpoint(folder, model, architecture, data.tokenizers, record, dtype=config.export_dtype)
     return Trained(folder, trainer.step, trainer.tokens, losses, trainer.stream.realized())
