@@ -303,21 +303,48 @@ def paired_difference(
             f"Paired values are two vectors of one length; found the shapes {first.shape} and {second.shape}. "
             "Join the runs by id with join_items."
         )
-    differences = first - second
-    interval = bootstrap_ci(differences, clusters, seed=seed, crossed=crossed, num_resamples=num_resamples)
-    design = _Design.of(differences[:, None], clusters, crossed)
-    tests = [_sign_flip(sums[:, 0], seed, num_resamples) for sums in design.sums(design.table)]
-    variance = _variance(design)
-    return PairedDifference(
-        difference=interval.value,
-        ci95=interval.bounds,
-        p_value=max(p for p, _ in tests),
-        smallest_p=max(least for _, least in tests),
-        minimal_detectable=None if variance is None else _detectable(variance, design, 0.8, 0.05),
-        n=interval.n,
-        num_clusters=interval.num_clusters,
-        interval=interval,
-    )
+    table = (first - second)[:, None]
+    return paired_differences(table, clusters, seed=seed, crossed=crossed, num_resamples=num_resamples)[0]
+
+
+def paired_differences(
+    differences: ArrayLike,
+    clusters: Clusters | None = None,
+    *,
+    seed: int,
+    crossed: Clusters | None = None,
+    num_resamples: int = 10_000,
+) -> list[PairedDifference]:
+    """`paired_difference` of many metrics or runs at once: one of each column, all from the same resamples and flips.
+
+    Args:
+        differences: (n, m), first − second of every item, a column for each comparison.
+        clusters: (n,) as in `bootstrap_ci`.
+        seed: of resamples and flips.
+        crossed: (n,) as in `bootstrap_ci`.
+        num_resamples: bootstrap replicates, and random flips.
+
+    Raises:
+        InputError: as `bootstrap_ci`.
+    """
+    table = _table(differences)
+    intervals = bootstrap_cis(table, clusters, seed=seed, crossed=crossed, num_resamples=num_resamples)
+    design = _Design.of(table, clusters, crossed)
+    tests = [_sign_flips(sums, seed, num_resamples) for sums in design.sums(design.table)]
+    p_values = np.max([p for p, _ in tests], axis=0)
+    return [
+        PairedDifference(
+            difference=interval.value,
+            ci95=interval.bounds,
+            p_value=float(p),
+            smallest_p=max(least for _, least in tests),
+            minimal_detectable=None if variance is None else _detectable(variance, design, 0.8, 0.05),
+            n=interval.n,
+            num_clusters=interval.num_clusters,
+            interval=interval,
+        )
+        for interval, p, variance in zip(intervals, p_values, _variances(design), strict=True)
+    ]
 
 
 def clustered_se(values: ArrayLike, clusters: Clusters | None = None, *, crossed: Clusters | None = None) -> float:
@@ -564,19 +591,20 @@ def _level(level: float) -> float:
     return level
 
 
-def _sign_flip(sums: Floats, seed: int, num_flips: int) -> tuple[float, float]:
-    """Two-sided p-value that clusters' sums (G,) are symmetric about 0, and the smallest one possible."""
-    observed = abs(float(sums.sum())) - 1e-9 * float(np.abs(sums).sum())
-    if len(sums) <= _EXACT:
-        signs = 1 - 2 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
-        return float(np.mean(np.abs(signs @ sums) >= observed)), 2.0 ** (1 - len(sums))
+def _sign_flips(sums: Floats, seed: int, num_flips: int) -> tuple[Floats, float]:
+    """Two-sided p-values (m,) that clusters' sums (G, m) are symmetric about 0, and the smallest one possible."""
+    clusters = len(sums)
+    observed = np.abs(sums.sum(axis=0)) - 1e-9 * np.abs(sums).sum(axis=0)
+    if clusters <= _EXACT:
+        signs = 1.0 - 2.0 * (np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1)
+        return np.asarray(np.mean(np.abs(signs @ sums) >= observed, axis=0)), 2.0 ** (1 - clusters)
     generator = np.random.default_rng(seed)
-    step = max(1, _CHUNK // len(sums))
-    extreme = 0
+    step = max(1, _CHUNK // clusters)
+    extreme = np.zeros(sums.shape[1])
     for start in range(0, num_flips, step):
         rows = min(step, num_flips - start)
-        signs = 1 - 2 * generator.integers(2, size=(rows, len(sums)), dtype=np.int8)
-        extreme += int(np.sum(np.abs(signs @ sums) >= observed))
+        signs = 1.0 - 2.0 * generator.integers(2, size=(rows, clusters), dtype=np.int8)
+        extreme += np.sum(np.abs(signs @ sums) >= observed, axis=0)
     return (1 + extreme) / (1 + num_flips), 1 / (1 + num_flips)
 
 
@@ -595,22 +623,27 @@ def _spread(values: ArrayLike, clusters: Clusters | None, crossed: Clusters | No
 
 
 def _variance(design: _Design) -> float | None:
-    """Squared `clustered_se`; None without spread between two clusters or more."""
+    """Squared `clustered_se` of the first column; None without spread between two clusters or more."""
+    return _variances(design)[0]
+
+
+def _variances(design: _Design) -> list[float | None]:
+    """Squared `clustered_se` of each column; None without spread between two clusters or more."""
     if design.effective_clusters < _FEWEST:
-        return None
+        return [None] * design.table.shape[1]
     centred = design.table - design.table.mean(axis=0)
     one_way = [_one_way(centred, way) for way in design.ways]
-    variance = one_way[0]
+    variances = one_way[0]
     if len(design.ways) == 2:
         both = np.unique(design.ways[0] * design.n + design.ways[1], return_inverse=True)[1]
-        variance = max(*one_way, sum(one_way) - _one_way(centred, both))
-    scale = float(np.abs(design.table).max())
-    return variance if variance > (1e-12 * scale) ** 2 else None
+        variances = np.maximum(np.maximum(*one_way), sum(one_way) - _one_way(centred, both))
+    scales = np.abs(design.table).max(axis=0)
+    return [float(v) if v > (1e-12 * scale) ** 2 else None for v, scale in zip(variances, scales, strict=True)]
 
 
-def _one_way(centred: Floats, way: Codes) -> float:
-    sums = _sums(centred, way)[:, 0]
-    return float(np.sum(sums**2)) * len(sums) / (len(sums) - 1) / len(centred) ** 2
+def _one_way(centred: Floats, way: Codes) -> Floats:
+    sums = _sums(centred, way)
+    return np.asarray(np.sum(sums**2, axis=0) * len(sums) / (len(sums) - 1) / len(centred) ** 2)
 
 
 def _detectable(variance: float, design: _Design, power: float, alpha: float) -> float:

@@ -29,6 +29,7 @@ from harness.stats import (
     join_items,
     minimal_detectable_difference,
     paired_difference,
+    paired_differences,
     wilson_ci,
 )
 
@@ -321,7 +322,7 @@ def test_an_interval_is_a_metric():
 
 NUMBERS = """
 import numpy as np
-from harness.stats import bootstrap_ci, minimal_detectable_difference, paired_difference
+from harness.stats import bootstrap_ci, minimal_detectable_difference, paired_difference, paired_differences
 draw = np.random.default_rng(7)
 values, order = draw.random(300), np.arange(300)
 if SHUFFLE:
@@ -337,6 +338,7 @@ print([
     bootstrap_ci(values, speakers, statistic="median", **small),
     paired_difference(values, other, **small),
     paired_difference(values, other, speakers, crossed=stories, **small),
+    paired_differences(np.column_stack([values - other, values]), speakers, **small),
     minimal_detectable_difference(values - other, speakers, crossed=stories),
 ])
 """
@@ -444,6 +446,22 @@ def test_random_flips_agree_with_exact_ones():
     flips = np.array(list(itertools.product([1, -1], repeat=13))) @ row
     exact = np.mean(np.abs(flips) >= abs(row.sum()) - 1e-9)
     assert paired_difference(row, np.zeros(13), seed=0).p_value == pytest.approx(exact, abs=0.025)
+
+
+@pytest.mark.parametrize("clusters", [3, 9, 20])
+@pytest.mark.parametrize("crossed", [False, True])
+def test_many_differences_are_each_what_it_is_alone(clusters, crossed):
+    draw = np.random.default_rng(clusters)
+    table = draw.normal(0.2, 1, size=(40, 3))
+    keys = {"clusters": (np.arange(40) % clusters).tolist(), "crossed": (np.arange(40) // 8).tolist()}
+    ways = keys if crossed else {"clusters": keys["clusters"]}
+    together = paired_differences(table, seed=5, num_resamples=300, **ways)
+    for one, column in zip(together, table.T, strict=True):
+        alone = paired_difference(column, np.zeros(40), seed=5, num_resamples=300, **ways)
+        assert one.difference == pytest.approx(alone.difference)
+        assert one.ci95 == pytest.approx(alone.ci95)
+        assert one.minimal_detectable == pytest.approx(alone.minimal_detectable)
+        assert (one.p_value, one.smallest_p) == (alone.p_value, alone.smallest_p)
 
 
 def test_p_is_never_zero():
