@@ -232,6 +232,20 @@ class Procedure(Protocol):
 AnyTask = Task | Procedure
 
 
+@runtime_checkable
+class ItemMetrics(Protocol):
+    """What a task may add to be compared pairwise: which of its metrics are means over items, and of what."""
+
+    def item_values(self, items: Sequence[Item], options: Any) -> dict[str, dict[str, float]]:
+        """For metric keys of `summarize` that are plain means over items: the value of each item, by its id.
+
+        `items` are those that were scored. The mean of a metric's values is the metric. Items depend on one another
+        within their `group` (a speaker, a prompt); those without one stand alone. Metrics left out here (medians,
+        ratios of sums) are compared by their own intervals.
+        """
+        ...
+
+
 def task_registry() -> Registry[AnyTask]:
     """Tasks: files of `tasks/`, and the entry point group `harness.tasks`."""
     return Registry(kind="task", package="harness.tasks", attribute="TASK", group="harness.tasks")

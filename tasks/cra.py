@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -94,6 +95,7 @@ class Example:
         prompt: first half, by modality.
         continuation: second half, by modality.
         seconds: length of the spoken second half.
+        audio: of the whole utterance, relative to the corpus; empty where nothing was heard.
         candidates: positions in the list of examples, the gold among them.
         gold: place of the gold in `candidates`.
     """
@@ -103,6 +105,7 @@ class Example:
     prompt: Mapping[Modality, Segment]
     continuation: Mapping[Modality, Segment]
     seconds: float
+    audio: str = ""
     candidates: tuple[int, ...] = ()
     gold: int = 0
 
@@ -196,47 +199,55 @@ class Cra:
                 metrics |= _summarize_direction(direction, rows, seed)
         return metrics
 
+    def item_values(self, items: Sequence[Item], options: CraOptions) -> dict[str, dict[str, float]]:
+        """What each prompt adds to every metric but the median rank."""
+        values: dict[str, dict[str, float]] = {}
+        for item in items:
+            for key, value in _values(item).items():
+                values.setdefault(f"cra.{item['direction']}.{key}", {})[item["id"]] = value
+        return values
+
+
+def _values(item: Item) -> dict[str, float]:
+    """What one item adds to the metrics of its direction that are means."""
+    values = {}
+    for score in SCORES:
+        ranks = _ranks(item, score)
+        values |= {f"{score}.r_at_{k}": ranks.recall_at(k) for k in (1, 5)}
+        values[f"{score}.mrr"] = ranks.reciprocal
+    values |= {f"{score}.candidate_ce": ce for score, ce in item.get("candidate_ce", {}).items()}
+    return {**values, "gold_nll": item["gold_nll"], "gold_pmi": item["gold_pmi"]}
+
+
+def _ranks(item: Item, score: Score) -> Ranks:
+    counts = item["ranks"][score]
+    return Ranks(better=counts["better"], tied=counts["tied"], num_candidates=int(item["num_candidates"]))
+
 
 def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dict[str, Metric]:
     groups = [r["group"] for r in rows]
     counts = [int(r["num_candidates"]) for r in rows]
+    values = [_values(r) for r in rows]
     out: dict[str, Metric] = {}
 
-    def add(
-        key: str, values: list[float], higher: bool, chance: float | None, share: bool = False, median: bool = False
-    ) -> None:
-        interval = bootstrap_ci(
-            values, groups, seed=seed, statistic="median" if median else "mean", support=(0.0, 1.0) if share else None
-        )
+    def add(key: str, higher: bool, chance: float | None, share: bool = False) -> None:
+        support = (0.0, 1.0) if share else None
+        interval = bootstrap_ci([v[key] for v in values], groups, seed=seed, support=support)
         out[f"cra.{direction}.{key}"] = interval.metric(higher_is_better=higher, chance=chance)
 
     for score in SCORES:
-        ranks = [
-            Ranks(**{k: r["ranks"][score][k] for k in ("better", "tied")}, num_candidates=n)
-            for r, n in zip(rows, counts, strict=True)
-        ]
         for k in (1, 5):
-            chance = float(np.mean([chance_recall_at(k, n) for n in counts]))
-            add(f"{score}.r_at_{k}", [r.recall_at(k) for r in ranks], True, chance, share=True)
-        add(
-            f"{score}.mrr",
-            [r.reciprocal for r in ranks],
-            True,
-            float(np.mean([chance_reciprocal_rank(n) for n in counts])),
-            share=True,
-        )
-        add(
-            f"{score}.median_rank",
-            [r.mid for r in ranks],
-            False,
-            float(np.median([chance_rank(n) for n in counts])),
-            median=True,
-        )
+            add(f"{score}.r_at_{k}", True, float(np.mean([chance_recall_at(k, n) for n in counts])), share=True)
+        add(f"{score}.mrr", True, float(np.mean([chance_reciprocal_rank(n) for n in counts])), share=True)
+        mids = [_ranks(r, score).mid for r in rows]
+        median = bootstrap_ci(mids, groups, seed=seed, statistic="median")
+        chance = float(np.median([chance_rank(n) for n in counts]))
+        out[f"cra.{direction}.{score}.median_rank"] = median.metric(higher_is_better=False, chance=chance)
     for score in ("sum", "pmi") if "candidate_ce" in rows[0] else ():
         level = float(np.mean([chance_cross_entropy(n) for n in counts])) if score == "pmi" else None
-        add(f"{score}.candidate_ce", [r["candidate_ce"][score] for r in rows], False, level)
-    add("gold_nll", [r["gold_nll"] for r in rows], False, None)
-    add("gold_pmi", [r["gold_pmi"] for r in rows], True, 0.0)
+        add(f"{score}.candidate_ce", False, level)
+    add("gold_nll", False, None)
+    add("gold_pmi", True, 0.0)
     return out
 
 
@@ -275,6 +286,7 @@ def _score_one(
         "prompt": _words(example.prompt),
         "gold": _words(chosen[example.gold].continuation),
         "top": _words(top.continuation),
+        **({"audio": example.audio} if example.audio else {}),
         "num_candidates": len(chosen),
         "ranks": {n: {"rank": r.mid, "better": r.better, "tied": r.tied} for n, r in ranks.items()},
         "gold_loglikelihood": float(answer.values[example.gold]),
@@ -328,7 +340,7 @@ def _cut(corpus: Corpus, utterance: Utterance, needs_times: bool) -> Example:
         "text": Text(" ".join(words[middle:])),
         "speech": Speech(AudioSpan(path, at, None)),
     }
-    return Example(utterance.id, utterance.speaker, first, second, utterance.seconds - at)
+    return Example(utterance.id, utterance.speaker, first, second, utterance.seconds - at, utterance.audio)
 
 
 def _distinct(examples: Sequence[Example]) -> list[Example]:
@@ -364,7 +376,7 @@ def _with_candidates(examples: Sequence[Example], index: int, gold: int, options
         others = random.Random(f"cra negatives {seed} {examples[index].id}").sample(others, keep)
     candidates = tuple(sorted([gold, *others[:keep]]))
     e = examples[index]
-    return Example(e.id, e.speaker, e.prompt, e.continuation, e.seconds, candidates, candidates.index(gold))
+    return replace(e, candidates=candidates, gold=candidates.index(gold))
 
 
 TASK = Cra()
