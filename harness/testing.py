@@ -55,7 +55,17 @@ from harness.segments import (
 )
 from harness.speech.audio import audio_info
 from harness.store import RowStore
-from harness.task import Loglikelihoods, Procedure, Request, Task, TaskInfo, Unscorable, task_registry
+from harness.task import (
+    AnyTask,
+    ItemMetrics,
+    Loglikelihoods,
+    Procedure,
+    Request,
+    Task,
+    TaskInfo,
+    Unscorable,
+    task_registry,
+)
 from harness.training.vocabulary import EOS, START, SWITCH_TO, Vocabulary
 
 #: Frames per second of the units below: one token for every 40 ms.
@@ -308,6 +318,18 @@ def _check_options(options: type, where: str) -> None:
 
 
 @functools.cache
+def _check_item_values(task: AnyTask, options: Any, items: Sequence[Item], metrics: Mapping[str, Metric]) -> None:
+    if not isinstance(task, ItemMetrics):
+        return
+    scored = [i for i in items if "failed" not in i]
+    values = task.item_values(scored, options)
+    assert set(values) <= set(metrics), "values of metrics that there are not"
+    assert {i for column in values.values() for i in column} <= {i["id"] for i in scored}
+    means = {key: sum(column.values()) / len(column) for key, column in values.items()}
+    off = {k: (m, metrics[k].value) for k, m in means.items() if abs(m - metrics[k].value) > 1e-9 * max(1.0, abs(m))}
+    assert off == {}, "(mean of the items' values, metric)"
+
+
 def _uniform(sample: Sample) -> Measured:
     return measure(sample.task(), UniformModel(), sample.utterances(), sample.options())
 
@@ -417,6 +439,12 @@ class TaskContract:
         task = self.sample().task().info.name
         assert [k for k in keys if not (_METRIC_KEY.fullmatch(k) and k.startswith(f"{task}."))] == []
 
+    def test_values_of_items_average_to_their_metrics(self) -> None:
+        """Where the task says what items add to a metric, the metric is their mean."""
+        sample = self.sample()
+        measured = _uniform(sample)
+        _check_item_values(sample.task(), sample.options(), measured.items, measured.metrics)
+
     def test_the_order_of_utterances_changes_no_number(self) -> None:
         """Neither of an item nor of a metric."""
         sample = self.sample()
@@ -513,6 +541,12 @@ class ProcedureContract:
         keys = list(result.metrics)
         assert keys
         assert [k for k in keys if not (_METRIC_KEY.fullmatch(k) and k.startswith(f"{result.task}."))] == []
+
+    def test_values_of_items_average_to_their_metrics(self) -> None:
+        """As for tasks by likelihood."""
+        task = task_registry().load(self.name)
+        options = build(task.Options, parse_settings(self.settings), where=self.name)
+        _check_item_values(task, options, self.result().items, self.result().metrics)
 
     def test_a_stopped_run_goes_on_and_ends_with_the_same_record(self, tmp_path: Path) -> None:
         """Whatever was found before is used, nothing is lost, and the batch size changes no number."""
