@@ -317,7 +317,6 @@ def _check_options(options: type, where: str) -> None:
         assert _refuses(change, AttributeError, ValueError), f"{field.name} can be changed afterwards"
 
 
-@functools.cache
 def _check_item_values(task: AnyTask, options: Any, items: Sequence[Item], metrics: Mapping[str, Metric]) -> None:
     if not isinstance(task, ItemMetrics):
         return
@@ -330,6 +329,7 @@ def _check_item_values(task: AnyTask, options: Any, items: Sequence[Item], metri
     assert off == {}, "(mean of the items' values, metric)"
 
 
+@functools.cache
 def _uniform(sample: Sample) -> Measured:
     return measure(sample.task(), UniformModel(), sample.utterances(), sample.options())
 
