@@ -93,7 +93,7 @@ def corpus_registry() -> Registry[CorpusAdapter]:
         package="harness.corpora",
         attribute="CORPUS",
         group="harness.corpora",
-        not_members=("alignments", "corpus", "distribution", "manifest", "show"),
+        not_members=("alignments", "corpus", "distribution", "manifest", "show", "slue"),
     )
 
 

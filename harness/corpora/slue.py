@@ -1,0 +1,174 @@
+"""SLUE (Shon et al. 2022, arXiv 2111.10367): label sets, text normalization, tables of its two corpora.
+
+The rules are those of slue-toolkit, the benchmark's own code (github.com/asappresearch/slue-toolkit,
+`prepare/data_utils.py` and `generic_utils.py`), written anew.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+
+from harness.corpora.manifest import Entity
+from harness.errors import CorpusError
+
+#: The label that a raw entity label is scored as; None where it is discarded.
+COMBINED: Mapping[str, str | None] = MappingProxyType(
+    {
+        "CARDINAL": "QUANT",
+        "DATE": "WHEN",
+        "EVENT": None,
+        "FAC": None,
+        "GPE": "PLACE",
+        "LANGUAGE": None,
+        "LAW": "LAW",
+        "LOC": "PLACE",
+        "MONEY": "QUANT",
+        "NORP": "NORP",
+        "ORDINAL": "QUANT",
+        "ORG": "ORG",
+        "PERCENT": "QUANT",
+        "PERSON": "PERSON",
+        "PRODUCT": None,
+        "QUANTITY": "QUANT",
+        "TIME": "WHEN",
+        "WORK_OF_ART": None,
+    }
+)
+#: The 18 labels of the data (those of OntoNotes 5).
+RAW_LABELS = tuple(COMBINED)
+#: The 7 labels of the scores.
+COMBINED_LABELS = tuple(sorted({label for label in COMBINED.values() if label}))
+
+_DELETED = str.maketrans("", "", ".,!?;")
+_APOSTROPHE = "'"
+
+
+def normalize_text(text: str) -> str:
+    """The words of a transcript or text input, one space apart, as slue-toolkit's NER data have them.
+
+    `. , ! ? ;` are deleted; a word is split at its apostrophes, of which the last one stays with what follows it
+    (`don't` becomes `don 't`); a lone or trailing apostrophe is dropped. Case stays. Normalizing twice changes nothing.
+    """
+    return " ".join(_words(text))
+
+
+def normalize_entities(text: str, entities: Iterable[Entity]) -> tuple[str, tuple[Entity, ...]]:
+    """Normalized text with its entities moved to where their phrases stand in it, in order of position.
+
+    As in slue-toolkit, an entity's ends are ends of words: where one lies inside a word (`eu` in `eu-wide`), the word
+    is split there.
+
+    Args:
+        text: the transcript that the entities' offsets count in.
+        entities: in any order, not overlapping.
+
+    Raises:
+        CorpusError: if an entity lies outside the text, overlaps another, begins or ends with a space, or holds
+            nothing but what normalization deletes.
+    """
+    ordered = sorted(entities, key=lambda e: (e.start, e.length, e.label))
+    _check_spans(text, ordered)
+    words: list[str] = []
+    moved = []
+    position = 0
+    for entity in ordered:
+        end = entity.start + entity.length
+        words += _words(text[position : entity.start])
+        phrase = normalize_text(text[entity.start : end])
+        if not phrase:
+            raise CorpusError(f"the {entity.label} {text[entity.start : end]!r} holds no word.")
+        start = len(" ".join([*words, ""])) if words else 0
+        moved.append(Entity(entity.label, start, len(phrase)))
+        words.append(phrase)
+        position = end
+    words += _words(text[position:])
+    return " ".join(words), tuple(moved)
+
+
+def _words(text: str) -> Iterator[str]:
+    for word in text.translate(_DELETED).split():
+        *parts, last = word.rstrip(_APOSTROPHE).split(_APOSTROPHE)
+        yield from (part for part in [*parts, _APOSTROPHE + last if parts else last] if part)
+
+
+def _check_spans(text: str, ordered: Sequence[Entity]) -> None:
+    for entity in ordered:
+        phrase = text[entity.start : entity.start + entity.length]
+        if entity.start < 0 or entity.length < 1 or entity.start + entity.length > len(text):
+            raise CorpusError(
+                f"the {entity.label} at character {entity.start}, {entity.length} long, lies outside a text of "
+                f"{len(text)} characters. Do the offsets belong to another version of the text?"
+            )
+        if phrase != phrase.strip():
+            raise CorpusError(
+                f"the {entity.label} at character {entity.start} is {phrase!r}, with a space at its end. "
+                "Do the offsets belong to another version of the text?"
+            )
+    for left, right in pairwise(ordered):
+        if left.start + left.length > right.start:
+            raise CorpusError(f"the {left.label} at character {left.start} overlaps the {right.label} after it.")
+
+
+def splits_inside_words(text: str, entities: Iterable[Entity]) -> bool:
+    """Whether an entity begins or ends between two letters or digits."""
+    ends = {end for e in entities for end in (e.start, e.start + e.length)}
+    return any(text[end - 1].isalnum() and text[end].isalnum() for end in ends if 0 < end < len(text))
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a table of SLUE, each with the place it stands in (`file:line`); further columns are left out.
+
+    Tables are tab-separated with a header, quoted as pandas writes them. `None` stays a word.
+
+    Raises:
+        CorpusError: if the file is no such table or lacks a column, a row has too few cells or too many, or an id
+            stands twice.
+    """
+    _refuse_pages(path)
+    rows: list[tuple[str, dict[str, str]]] = []
+    ids: dict[str, str] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.reader(stream, delimiter="\t")
+        try:
+            header = next(reader, [])
+            _check_header(path, header, columns)
+            for cells in reader:
+                where = f"{path}:{reader.line_num}"
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    raise CorpusError(f"{where}: expected {len(header)} cells, found {len(cells)}.")
+                row = {c: cell for c, cell in zip(header, cells, strict=True) if c in columns}
+                if row["id"] in ids:
+                    raise CorpusError(f"{where}: '{row['id']}' stands there already, on {ids[row['id']]}.")
+                ids[row["id"]] = where
+                rows.append((where, row))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise CorpusError(f"{path}:{reader.line_num}: not a table in UTF-8 ({error}). Download it again.") from None
+    if not rows:
+        raise CorpusError(f"{path} holds no row.")
+    return rows
+
+
+def _refuse_pages(path: Path) -> None:
+    with path.open("rb") as stream:
+        head = stream.read(64).lstrip()
+    if head.startswith(b"<"):
+        raise CorpusError(
+            f"{path} is a web page, not a table: the download was refused or has moved. Accept the terms of the "
+            "dataset, log in where it asks you to, and download it again."
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise CorpusError(f"{path} is a Git LFS pointer, not the table itself. Run 'git lfs pull' in its folder.")
+
+
+def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    if absent := [column for column in columns if column not in header]:
+        raise CorpusError(
+            f"{path} has no column {', '.join(absent)}; it has: {', '.join(header) or 'none'}. "
+            "Expected tab-separated columns with a header."
+        )
