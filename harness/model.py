@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CARDS_PACKAGE = "harness.models"
+#: The card that a checkpoint folder may hold beside its weights.
+CARD = "card.yaml"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -89,9 +91,20 @@ class ModelCard:
         return self.checkpoint_path
 
 
+class Past(Protocol):
+    """What a pass kept of its rows, for a later pass to go on from."""
+
+    def select(self, rows: Tensor) -> Past:
+        """The same of some rows, `(rows,)` indices, in that order."""
+        ...
+
+
 @plain_dataclass(frozen=True, slots=True)
 class Hidden:
-    """Final hidden states `(batch, time, width)` and, if asked for, keys/values to go on from."""
+    """Final hidden states `(batch, time, width)` and, if asked for, a `Past` to go on from.
+
+    A model that keeps nothing useful leaves `past` None: engines then read sequences anew.
+    """
 
     states: Tensor
     past: Any = None
@@ -107,6 +120,8 @@ class Model(Protocol):
     device: Any
     #: Longest sequence in tokens.
     max_length: int
+    #: The id that ends a sequence; None for a model that never ends one.
+    end: int | None
     #: The decoder itself, for engines that reach into its attention; None where there is none.
     module: nn.Module | None
 
@@ -126,12 +141,19 @@ class Model(Protocol):
         """Ids of a continuation, without start, switch or end tokens."""
         ...
 
+    def tokens_of(self, modality: Modality) -> Sequence[int]:
+        """The ids that a continuation of a modality may be made of, ascending; none for a modality it lacks."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> Prompt:
         """The segments that ids stand for; specials are dropped."""
         ...
 
     def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
-        """Hidden states of `(batch, time)` ids padded on the right to `lengths`; `keep` returns keys/values."""
+        """Hidden states of `(batch, time)` ids padded on the right to `lengths`; `keep` returns keys/values.
+
+        Rows go on from `past` each at its own length: what was padding there is seen by nothing. A `past` is used up.
+        """
         ...
 
     def logits(self, states: Tensor) -> Tensor:
@@ -165,15 +187,28 @@ def card_names() -> list[str]:
     return sorted(path.stem for path in cards_folder().glob("*.yaml"))
 
 
+def is_path(name: str) -> bool:
+    """Whether a model is named by path: a YAML file, or a folder, which is written with a slash (`./out`)."""
+    return name.endswith((".yaml", ".yml")) or "/" in name
+
+
 def read_card(name: str) -> ModelCard:
-    """A card by registered name or by path to a YAML file, with its `base` cards merged beneath.
+    """A card by registered name, or by path to a YAML file or to a checkpoint folder, its `base` cards merged beneath.
 
     Raises:
         UnknownNameError: if no card has the name.
+        CheckpointError: if a folder holds no card.
         ConfigError: if the card does not fit the schema.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else cards_folder() / f"{name}.yaml"
-    if not path.is_file() and not name.endswith((".yaml", ".yml")):
+    path = Path(name) if is_path(name) else cards_folder() / f"{name}.yaml"
+    if is_path(name) and path.is_dir():
+        path = path / CARD
+        if not path.is_file():
+            raise CheckpointError(
+                f"{name} holds no {CARD}, which 'harness train' writes beside the weights; write a card whose "
+                "'checkpoint' is that folder, and give its path."
+            )
+    if not path.is_file() and not is_path(name):
         raise UnknownNameError("model", name, card_names())
     return build(ModelCard, {**_inherit(path, ()), "folder": path.parent}, where=str(path))
 
@@ -187,8 +222,8 @@ def _inherit(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     if base is None:
         return data
     parent = _inherit(_base_path(path.parent, base), (*below, path))
-    # Weights are never inherited: a derived card is another model.
-    return merge({k: v for k, v in parent.items() if k not in ("checkpoint", "sha256")}, data)
+    # Weights and where they come from are never inherited: a derived card is another model.
+    return merge({k: v for k, v in parent.items() if k not in ("checkpoint", "sha256", "source")}, data)
 
 
 def _base_path(folder: Path, base: str) -> Path:

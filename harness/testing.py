@@ -39,6 +39,7 @@ from harness.config import build, digest, parse_settings, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.errors import ConfigError, InputError, UnitSystemError
 from harness.evaluate import RunConfig, evaluate
+from harness.generation import Continue, Generator, Sampling
 from harness.model import Hidden, Model, ModelCard, load_model
 from harness.results import Item, Metric, TaskResult
 from harness.scoring import Scorer
@@ -105,6 +106,7 @@ class UniformModel:
     """
 
     module: nn.Module | None = None
+    end: int | None = EOS
 
     def __init__(self, modalities: Collection[Modality] = _BOTH, *, max_length: int = 1 << 16) -> None:
         self.card = ModelCard(name="uniform", adapter="uniform", checkpoint="none")
@@ -138,6 +140,10 @@ class UniformModel:
         local = segment.text.encode() if isinstance(segment, Text) else _units(segment).units
         return [_VOCABULARY.offset(segment.modality) + i for i in local]
 
+    def tokens_of(self, modality: Modality) -> Sequence[int]:
+        """The ids of bytes or of units."""
+        return _VOCABULARY.id_range(modality) if modality in self.modalities else ()
+
     def decode(self, ids: Sequence[int]) -> Prompt:
         """Segments of consecutive ids of one modality; specials are dropped."""
         known = [(modality, i) for i in ids if (modality := _VOCABULARY.modality_of(i))]
@@ -148,8 +154,9 @@ class UniformModel:
 
     def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
         """States `(batch, time, 1)`, and as `past` all ids so far."""
-        seen = _append(past, ids)
-        return Hidden(self._states(seen)[:, -ids.shape[1] :, None], seen if keep else None)
+        seen = _Seen.of(ids, lengths) if past is None else past.then(_Seen.of(ids, lengths))
+        states = self._states(seen.ids) if past is None or seen.whole else self._states_row_by_row(seen)
+        return Hidden(states[:, -ids.shape[1] :, None], seen if keep else None)
 
     def logits(self, states: Tensor) -> Tensor:
         """Zeros, `(…, vocabulary)`."""
@@ -157,6 +164,36 @@ class UniformModel:
 
     def _states(self, ids: Tensor) -> Tensor:
         return torch.zeros(ids.shape)
+
+    def _states_row_by_row(self, seen: _Seen) -> Tensor:
+        # Padding in the middle is no token of the sequence: each row is read without it.
+        states = torch.zeros(seen.ids.shape)
+        for row, (ids, real) in enumerate(zip(seen.ids, seen.real, strict=True)):
+            states[row, real] = self._states(ids[real][None])[0]
+        return states
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """All ids of rows so far, `(rows, time)`, and which of them are not padding."""
+
+    ids: Tensor
+    real: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor, lengths: Tensor | None) -> _Seen:
+        real = torch.ones_like(ids, dtype=torch.bool)
+        return cls(ids, real if lengths is None else torch.arange(ids.shape[1]) < lengths[:, None])
+
+    @property
+    def whole(self) -> bool:
+        return bool(self.real.all())
+
+    def then(self, other: _Seen) -> _Seen:
+        return _Seen(torch.cat([self.ids, other.ids], 1), torch.cat([self.real, other.real], 1))
+
+    def select(self, rows: Tensor) -> _Seen:
+        return _Seen(self.ids[rows], self.real[rows])
 
 
 class OracleModel(UniformModel):
@@ -208,10 +245,6 @@ class OracleModel(UniformModel):
             node = self._children.get((node, token), -1)
             path.append(node)
         return path
-
-
-def _append(past: Tensor | None, ids: Tensor) -> Tensor:
-    return ids if past is None else torch.cat([past.expand(len(ids), -1), ids], 1)
 
 
 def _units(segment: Speech) -> UnitSpan:
@@ -654,6 +687,20 @@ class ModelContract:
         assert set() < model.modalities <= _BOTH
         assert model.max_length > 0
 
+    def test_it_says_what_continuations_are_made_of(self) -> None:
+        """Ascending ids of each modality it takes, its own tokens among them, the end token not."""
+        model = self.model()
+        modalities: tuple[Modality, ...] = ("speech", "text")
+        tokens = {m: list(model.tokens_of(m)) for m in modalities}
+        for modality, ids in tokens.items():
+            assert bool(ids) == (modality in model.modalities)
+            assert ids == sorted(set(ids))
+            assert model.end not in ids
+        assert not set(tokens["speech"]) & set(tokens["text"])
+        for modality in model.modalities:
+            for segment in self.segments(modality):
+                assert set(model.encode_continuation(segment)) <= set(tokens[modality])
+
     def test_the_fingerprint_is_the_same_at_every_load(self) -> None:
         """Else no result could be found again."""
         assert self.model().fingerprint
@@ -737,6 +784,38 @@ class ModelContract:
             past = model.forward(ids[:, :at], keep=True).past
             rest = model.logits(model.forward(ids[:, at:], past=past).states)[0].float()
         assert torch.allclose(whole, rest, atol=1e-4)
+
+    def test_rows_go_on_each_at_its_own_length(self) -> None:
+        """Padding in what was kept is seen by nothing, and rows can leave; or `past` has no `select`."""
+        model, rows = self.model(), self.rows()[:3]
+        sequences = [row.ids[: len(row.context) + place] for place, row in enumerate(rows)]
+        ids, lengths = _padded(model, sequences)
+        with torch.inference_mode():
+            past = model.forward(ids, lengths=lengths, keep=True).past
+            if not hasattr(past, "select"):
+                return
+            chosen = list(range(len(rows)))[::-2]
+            past = past.select(torch.tensor(chosen, device=model.device))
+            for added in ([rows[0].ids[-1]], [rows[0].ids[-1], rows[0].ids[0]]):
+                last = torch.tensor([added[-1:]] * len(chosen), device=model.device)
+                hidden = model.forward(last, past=past, keep=True)
+                past = hidden.past
+                for place, state in zip(chosen, hidden.states, strict=True):
+                    whole = model.forward(torch.tensor([sequences[place] + added], device=model.device)).states
+                    expected, found = model.logits(whole[0, -1]).float(), model.logits(state[-1]).float()
+                    assert torch.allclose(expected, found, atol=1e-4), f"row {place} after {len(added)} tokens"
+
+    def test_a_generator_says_the_same_in_any_batch(self) -> None:
+        """And only what it may say."""
+        model = self.model()
+        for target in sorted(model.modalities):
+            asked = [Continue(f"{i}", (s,), target, 4 + i) for i, s in enumerate(self.segments(target))]
+            alone, together = (
+                {r.id: g.ids for r, g in Generator(model, sampling=Sampling(), seed=0, batch_tokens=n).generate(asked)}
+                for n in (1, 8192)
+            )
+            assert alone == together
+            assert {i for ids in alone.values() for i in ids} <= set(model.tokens_of(target))
 
     def test_a_scorer_finds_the_same_likelihoods(self) -> None:
         """Whatever it shares between candidates."""

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.config import digest
 from harness.errors import InputError, UnitSystemError
+from harness.kv_cache import KeptRows, read_rows
 from harness.model import Hidden, ModelCard
 from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text, UnitSpan
 from harness.training.checkpoint import load_checkpoint
-from harness.training.vocabulary import START, SWITCH_TO
+from harness.training.vocabulary import EOS, START, SWITCH_TO
 
 
 class Sutlm:
     """OPT-style decoder over one vocabulary of unit and text subwords; sequences as in `harness.training`."""
 
     modalities: frozenset[Modality] = frozenset({"speech", "text"})
+    end: int | None = EOS
 
     def __init__(self, card: ModelCard, *, device: str = "cpu") -> None:
         checkpoint = load_checkpoint(card.require_checkpoint(), sha256=card.sha256)
@@ -75,6 +76,11 @@ class Sutlm:
         offset = self.vocabulary.offset(segment.modality)
         return [offset + i for i in subwords]
 
+    def tokens_of(self, modality: Modality) -> range:
+        """The subwords of a modality, but for the piece that stands for unknown characters."""
+        ids = self.vocabulary.id_range(modality)
+        return ids[1:] if modality == "text" else ids
+
     def decode(self, ids: Sequence[int]) -> Prompt:
         """Segments of consecutive subwords of one modality; durations of decoded units are one frame each."""
         segments: list[Segment] = []
@@ -90,16 +96,11 @@ class Sutlm:
                 segments.append(Speech(units=UnitSpan.from_frames(units, rate_hz=speech.rate_hz, system=speech.system)))
         return tuple(segments)
 
-    def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
+    def forward(
+        self, ids: Tensor, *, lengths: Tensor | None = None, past: KeptRows | None = None, keep: bool = False
+    ) -> Hidden:
         """Final hidden states of right-padded `(batch, time)` ids."""
-        mask = None
-        if lengths is not None:
-            mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-            if past is not None:
-                seen = torch.ones(ids.shape[0], past.get_seq_length(), dtype=torch.long, device=ids.device)
-                mask = torch.cat([seen, mask], 1)
-        out = self.module.model.decoder(input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=keep)
-        return Hidden(out.last_hidden_state, out.past_key_values if keep else None)
+        return read_rows(self.module.model.decoder, ids, lengths=lengths, past=past, keep=keep)
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits over the joint vocabulary."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from harness.config import digest
-from harness.model import Hidden
+from harness.kv_cache import read_rows
 from harness.testing import UniformModel
 from harness.training.decoder import build_decoder
 from harness.training.recipe import Architecture
@@ -36,8 +36,7 @@ class TinyDecoder(UniformModel):
         self.calls, self.kill_at, self.seconds, self.log = 0, kill_at, seconds, Path(log)
 
     def forward(self, ids, *, lengths=None, past=None, keep=False):
-        out = self.module.model.decoder(input_ids=ids, past_key_values=past, use_cache=keep)
-        return Hidden(out.last_hidden_state, out.past_key_values if keep else None)
+        return read_rows(self.module.model.decoder, ids, lengths=lengths, past=past, keep=keep)
 
     def logits(self, states):
         self.calls += 1

@@ -24,6 +24,13 @@ class Options:
     smoothing: float = 0.01
 
 
+class Nothing:
+    """What has to be kept of the past: a byte is predicted from the one before."""
+
+    def select(self, rows: Tensor) -> "Nothing":
+        return self
+
+
 class ByteBigram:
     """P(byte | byte before); text only. Every word starts with its space, so that segments join at words."""
 
@@ -31,6 +38,8 @@ class ByteBigram:
     #: There is no network for an engine to reach into.
     module = None
     max_length = 1 << 20
+    #: It never ends a sequence.
+    end = None
 
     def __init__(self, card: ModelCard, *, device: str = "cpu") -> None:
         options = build(Options, card.options, where=f"card '{card.name}': options")
@@ -65,13 +74,15 @@ class ByteBigram:
             raise InputError(f"Model '{self.card.name}' knows text only; got {segment}.")
         return [byte for word in segment.text.split() for byte in f" {word}".encode()]
 
+    def tokens_of(self, modality: Modality) -> Sequence[int]:
+        return range(START) if modality == "text" else ()
+
     def decode(self, ids: Sequence[int]) -> Prompt:
         text = bytes(i for i in ids if i != START).decode(errors="replace")
         return (Text(text.removeprefix(" ")),) if text else ()
 
     def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
-        # A byte is predicted from the one before, so nothing has to be kept of the past.
-        return Hidden(self._logprobs[ids], True if keep else None)
+        return Hidden(self._logprobs[ids], Nothing() if keep else None)
 
     def logits(self, states: Tensor) -> Tensor:
         return states
