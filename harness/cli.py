@@ -54,20 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(a: argparse.Namespace) -> int:
     from harness.config import parse_settings
     from harness.distributed import Processes
-    from harness.evaluate import RunConfig, evaluate, load_tasks
+    from harness.evaluate import RunConfig, evaluate, load_tasks, with_flag
     from harness.model import load_model, read_card
     from harness.report import results_table
     from harness.results import summary, write_results
 
     processes = Processes.of_environment()
+    names, settings = _names(a.tasks), parse_settings(a.set)
     config = RunConfig(
-        tasks=_names(a.tasks),
+        tasks=names,
         corpus=a.corpus,
         split=a.split,
         limit=a.limit,
         seed=a.seed,
         batch_tokens=a.batch_tokens,
-        settings=parse_settings(a.set),
+        settings=with_flag(names, settings, "full_scores") if a.full_scores else settings,
     )
     tasks = load_tasks(config.tasks, config.settings)
     infos = {name: task.info for name, (task, _) in tasks.items()}
@@ -201,15 +202,20 @@ def _list_models() -> list[dict[str, str]]:
 
 def _show(a: argparse.Namespace) -> int:
     from harness.config import plain
-    from harness.model import card_names, read_card
+    from harness.model import card_names, is_path, read_card
     from harness.task import task_registry
 
     if a.name in task_registry().sources() or ".py:" in a.name:
         task = task_registry().load(a.name)
         _print_data(a, {"task": plain(task.info), "options": plain(task.Options())})
-    elif a.name in card_names() or a.name.endswith((".yaml", ".yml")):
+    elif a.name in card_names() or is_path(a.name):
+        from harness.training.show import describe_checkpoint
+
         card = read_card(a.name)
-        _print_data(a, {**plain(card), "checkpoint_path": str(card.checkpoint_path), "available": card.available})
+        here = card.available and card.needs_checkpoint
+        weights = {"checkpoint": describe_checkpoint(card.checkpoint_path)} if here else {}
+        facts = {"checkpoint_path": str(card.checkpoint_path), "available": card.available, **weights}
+        _print_data(a, {"card": plain(card), **facts})
     else:
         from harness.errors import UnknownNameError
 
@@ -297,7 +303,7 @@ def _tokenizer_show(a: argparse.Namespace) -> int:
 def _train(a: argparse.Namespace) -> int:
     from harness.config import merge, parse_settings, plain
     from harness.model import read_card
-    from harness.training.train import train_model, training_card
+    from harness.training.train import runnable_as, train_model, training_card
 
     asked = {"steps": a.steps, "batch_tokens": a.batch_tokens, "seed": a.seed}
     settings = merge(parse_settings(a.set), {"training": {k: v for k, v in asked.items() if v is not None}})
@@ -338,6 +344,11 @@ def _train(a: argparse.Namespace) -> int:
     if logger:
         _close(logger)
     _print_data(a, plain(trained))
+    if trained.num_without_word_times:
+        _say(a, f"{trained.num_without_word_times:,} utterances have no word times: AST left them out")
+    if trained.num_cut:
+        _say(a, f"{trained.num_cut:,} documents were longer than a row and lost their end")
+    _say(a, f"evaluate it with: harness run --model {runnable_as(a.model, trained)} --tasks cra")
     return 0
 
 
@@ -401,6 +412,64 @@ def _cache_clear(a: argparse.Namespace) -> int:
 
 def _moment(epoch_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+
+
+# --- score ------------------------------------------------------------------------------------------------------------
+
+
+def _score_ner(a: argparse.Namespace) -> int:
+    from harness.metrics.ner import score_files
+
+    scores = score_files(Path(a.gold), Path(a.pred), tags=None if a.tags == "auto" else a.tags)
+    if a.json:
+        _print_json(scores.to_json())
+        return 0
+    from harness.report import Table
+
+    f1, label_f1 = scores.f1, scores.label_f1
+    counts = {label: (str(c.gold), str(c.predicted)) for label, c in f1.label_counts.items()}
+    sums = tuple(str(sum(getattr(c, k) for c in f1.counts.values())) for k in ("gold", "predicted"))
+    named = [("micro", f1.micro, label_f1.micro, sums), ("macro", f1.macro, label_f1.macro, ("", ""))]
+    named += [(label, prf, label_f1.per_label[label], counts[label]) for label, prf in f1.per_label.items()]
+    rows = tuple(
+        (name, *(f"{x:.4f}" for prf in both for x in (prf.precision, prf.recall, prf.f1)), *count)
+        for name, *both, count in named
+    )
+    columns = ("", "precision", "recall", "F1", "label precision", "label recall", "label-F1", "gold", "predicted")
+    title = f"slue_ner, {len(f1.counts)} utterances; the label columns compare labels whatever the phrase"
+    _print_table(Table(title, columns, rows, left=frozenset({0})))
+    return 0
+
+
+def _score_sa(a: argparse.Namespace) -> int:
+    from harness.metrics.classification import score_files
+
+    scores = score_files(Path(a.gold), Path(a.pred))
+    if a.json:
+        _print_json(scores.to_json())
+        return 0
+    from harness.report import Table
+
+    macro = ("macro", scores.macro_precision, scores.macro_recall, scores.macro_f1, len(scores.cells))
+    classes = [(name, c.precision, c.recall, c.f1, c.support) for name, c in scores.per_class.items()]
+    rows = tuple((name, *(f"{x:.2f}" for x in prf), str(n)) for name, *prf, n in [macro, *classes])
+    title = f"slue_sa, in per cent: accuracy {scores.accuracy:.2f}, unparsable {scores.unparsable:.2f}"
+    _print_table(Table(title, ("", "precision", "recall", "F1", "items"), rows, left=frozenset({0})))
+    return 0
+
+
+def _score_repetition(a: argparse.Namespace) -> int:
+    from harness.metrics.repetition import command
+
+    scores = command(Path(a.outputs))
+    if a.json:
+        _print_json(scores)
+        return 0
+    from harness.report import Table
+
+    rows = tuple((name, f"{value:.4f}") for name, value in scores.items())
+    _print_table(Table("repetition", ("metric", "value"), rows, left=frozenset({0})))
+    return 0
 
 
 # --- ui, doctor -------------------------------------------------------------------------------------------------------
@@ -533,6 +602,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_tokenizer(commands)
     _add_train(commands)
     _add_cache(commands)
+    _add_score(commands)
     ui = _command(commands, "ui", _ui, "start MLflow on this machine with the results", "harness ui --port 5001")
     ui.add_argument("--port", type=_positive, help="port on 127.0.0.1 (default: the one in mlflow.yaml, or a free one)")
     ui.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -564,16 +634,19 @@ def _add_run(commands: Any) -> None:
         "evaluate models on tasks",
         "harness run --model sutlm-tiny --tasks cra --limit 50 --output out/o1",
     )
-    run.add_argument("--model", required=True, metavar="A,B", help="cards by name, or paths to YAML cards")
+    run.add_argument(
+        "--model", required=True, metavar="A,B", help="cards by name, paths to YAML cards, or folders (./out)"
+    )
     run.add_argument("--tasks", required=True, metavar="T,U", help="tasks by name, or path/to/file.py:TASK")
     run.add_argument("--corpus", help="corpus by name, or a manifest .jsonl (default: the card's)")
-    run.add_argument("--split", default="test", help="split of the corpus (default: test)")
+    run.add_argument("--split", help="split of the corpus (default: its test split)")
     run.add_argument("--limit", type=_positive, help="items per task (default: the task's own number)")
     run.add_argument("--seed", type=int, default=0, help="seed of every draw (default: 0)")
     run.add_argument(
         "--batch-tokens", type=_positive, default=8192, help="tokens per batch; moves no number (default: 8192)"
     )
     run.add_argument("--output", metavar="DIR", help="results folder (default: results/<run id>)")
+    run.add_argument("--full-scores", action="store_true", help="score every candidate to its end and keep all scores")
     run.add_argument(
         "--devices", type=_positive, default=1, metavar="K",
         help="share the work among K processes here, with --device cuda each on a GPU of its own (default: 1)",
@@ -596,6 +669,35 @@ def _add_cache(commands: Any) -> None:
     clear.add_argument("--task", help="only those of this task")
 
 
+def _add_score(commands: Any) -> None:
+    tasks = commands.add_parser("score", help="score files of answers made elsewhere").add_subparsers(
+        metavar="TASK", required=True
+    )
+    ner = _command(
+        tasks, "slue_ner", _score_ner, "score named entities as slue-toolkit does",
+        "harness score slue_ner --gold gold.jsonl --pred pred.jsonl --json",
+    )  # fmt: skip
+    lines = '{"id", "entities": [[label, phrase], …]} or {"id", "text": "tagged text"} a line'
+    ner.add_argument("--gold", required=True, metavar="FILE", help=f"the right entities: {lines}")
+    ner.add_argument("--pred", required=True, metavar="FILE", help="the answers, in the same format")
+    ner.add_argument(
+        "--tags", choices=("auto", "inline", "raw", "combined"), default="auto",
+        help="tags of texts: <PLACE> … </> (inline), or slue-toolkit's characters for raw or combined labels, "
+        "%% … ] (default: what each file shows)",
+    )  # fmt: skip
+    sa = _command(
+        tasks, "slue_sa", _score_sa, "score sentiment as slue-toolkit does",
+        "harness score slue_sa --gold gold.jsonl --pred pred.jsonl --json",
+    )  # fmt: skip
+    sa.add_argument("--gold", required=True, metavar="FILE", help='the right labels: {"id", "label"} a line')
+    sa.add_argument("--pred", required=True, metavar="FILE", help="the answers, in the same format")
+    repetition = _command(
+        tasks, "repetition", _score_repetition, "measure how much texts repeat themselves and each other",
+        "harness score repetition --outputs outputs.jsonl --json",
+    )  # fmt: skip
+    repetition.add_argument("--outputs", required=True, metavar="FILE", help='the texts: {"id", "text"} a line')
+
+
 def _add_device_and_set(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default: cpu)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"{what}; may be repeated")
@@ -605,7 +707,7 @@ def _add_list_and_show(commands: Any) -> None:
     list_ = _command(commands, "list", _list, "list what is registered", "harness list models")
     list_.add_argument("what", choices=("tasks", "models", "corpora"))
     show = _command(commands, "show", _show, "show a task's protocol or a model's card", "harness show cra")
-    show.add_argument("name", help="task, model, path to a card, or path/to/file.py:TASK")
+    show.add_argument("name", help="task, model, path to a card or its folder, or path/to/file.py:TASK")
 
 
 def _add_data(commands: Any) -> None:
@@ -662,7 +764,9 @@ def _add_train(commands: Any) -> None:
         "harness train --model sutlm-tiny --output out/tiny --set training.mixture.ast=2",
     )  # fmt: skip
     train.add_argument("--model", required=True, help="card by name, or path to a YAML card")
-    train.add_argument("--corpus", help="train on this corpus instead of the card's")
+    train.add_argument(
+        "--corpus", help="train on this corpus instead of the card's: another model, called <name>-<corpus>"
+    )
     train.add_argument("--output", metavar="DIR", help="checkpoint folder (default: $HARNESS_HOME/checkpoints/<name>)")
     train.add_argument("--steps", type=_positive, help="optimizer steps (default: the card's)")
     train.add_argument("--batch-tokens", type=_positive, help="tokens per step (default: the card's)")
