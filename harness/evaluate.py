@@ -6,13 +6,13 @@ import functools
 import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.config import build, digest, plain
+from harness.config import build, digest, merge, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.distributed import ALONE, Processes
 from harness.errors import ConfigError, InputError, TaskError
@@ -38,7 +38,7 @@ class RunConfig:
     Attributes:
         tasks: registered names, or `path.py:OBJECT`.
         corpus: a corpus name or manifest; unset takes the model card's.
-        split: of the corpus.
+        split: of the corpus; unset takes its default.
         limit: items per task; unset takes each task's own number.
         seed: of every draw.
         batch_tokens: tokens per batch; changes speed only.
@@ -47,7 +47,7 @@ class RunConfig:
 
     tasks: tuple[str, ...]
     corpus: str | None = None
-    split: str = "test"
+    split: str | None = None
     limit: int | None = None
     seed: int = 0
     batch_tokens: int = 8192
@@ -73,6 +73,22 @@ def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, t
     if strangers := sorted(set(settings) - set(loaded)):
         raise ConfigError(f"--set {strangers[0]}.…: no task of this run has that name; tasks: {', '.join(loaded)}.")
     return loaded
+
+
+def with_flag(names: Sequence[str], settings: Mapping[str, Any], flag: str) -> dict[str, Any]:
+    """`settings` with `flag` set to true for every task of the run that has such an option.
+
+    Raises:
+        ConfigError: if none has it.
+    """
+    registry = task_registry()
+    tasks = [registry.load(name) for name in names]
+    having = [task.info.name for task in tasks if flag in {f.name for f in fields(task.Options)}]
+    if not having:
+        raise ConfigError(
+            f"No task of this run has an option '{flag}'; tasks: {', '.join(t.info.name for t in tasks)}."
+        )
+    return merge(settings, {name: {flag: True} for name in having})
 
 
 def evaluate(

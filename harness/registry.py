@@ -67,12 +67,15 @@ class Registry(Generic[T]):
         return cast(T, getattr(module, self.attribute))
 
     def first_line(self, name: str) -> str:
-        """The first line of a built-in's module docstring, read without importing it; empty for plug-ins."""
-        spec = importlib.util.find_spec(self.package)
-        if spec is None or not spec.submodule_search_locations:
+        """The first line of the docstring of the module that has `name`, read without importing it; empty for none."""
+        points = [point for point in entry_points(group=self.group) if point.name == name]
+        path = _source_of(points[0].module if points else f"{self.package}.{name}")
+        if path is None:
             return ""
-        path = Path(next(iter(spec.submodule_search_locations))) / f"{name}.py"
-        doc = ast.get_docstring(ast.parse(path.read_text("utf-8"))) if path.is_file() else None
+        try:
+            doc = ast.get_docstring(ast.parse(path.read_bytes()))
+        except (OSError, SyntaxError, ValueError):
+            return ""  # a broken plug-in is listed; whoever loads it is told why it does not work
         return (doc or "").partition("\n")[0]
 
     def _builtin_names(self) -> list[str]:
@@ -100,6 +103,19 @@ class Registry(Generic[T]):
         if not hasattr(module, attribute):
             raise PluginError(f"{path} defines no '{attribute}'.")
         return cast(T, getattr(module, attribute))
+
+
+def _source_of(module: str) -> Path | None:
+    """The Python file of a module, found without importing it or any package above it; None where there is none."""
+    name, places, spec = "", None, None
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = next((s for finder in sys.meta_path if (s := finder.find_spec(name, places))), None)
+        if spec is None:
+            return None
+        # A module has no places of its own, and so nothing in it is found.
+        places = list(spec.submodule_search_locations or ())
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
 def _place(point: EntryPoint) -> str:

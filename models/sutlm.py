@@ -47,7 +47,7 @@ class Sutlm:
         spans = list(dict.fromkeys(s.audio for s in segments if isinstance(s, Speech) and s.units is None and s.audio))
         todo = [span for span in spans if span not in self._units]
         if todo:
-            units = self.tokenizers.speech.encode(todo, device=self.device.type)
+            units = self.tokenizers.speech.encode(todo, device=str(self.device))
             self._units.update(zip(todo, units, strict=True))
 
     def encode_prompt(self, prompt: Prompt, target: Modality) -> list[int]:

@@ -28,6 +28,8 @@ class CorpusInfo:
     source: str
     #: Goes up when the adapter would write other manifests; what an older one prepared is not read any more.
     version: int = 1
+    #: The split that tasks are run on when none is asked for.
+    default_split: str = "test"
 
 
 @dataclass(frozen=True)
@@ -138,18 +140,20 @@ def prepare_corpus(name: str, root: Path | None, splits: Sequence[str] = ()) -> 
     return folder
 
 
-def open_corpus(name: str, split: str) -> Corpus:
+def open_corpus(name: str, split: str | None = None) -> Corpus:
     """A split by corpus name, or a manifest by path (`name` ends in `.jsonl`; audio is relative to its folder).
 
-    A generated corpus (`demo`) makes the split on first use.
+    A generated corpus (`demo`) makes the split on first use. Without `split`, the corpus's own default is opened:
+    `test`, but LibriSpeech's `test-clean`.
 
     Raises:
         CorpusError: if the corpus is not prepared or has no such split.
         ManifestError: if the manifest is invalid.
     """
     if name.endswith(".jsonl"):
-        return _open_file(Path(name), split)
+        return _open_file(Path(name), split or "test")
     adapter = corpus_registry().load(name)
+    split = split or adapter.info.default_split
     _check_split(adapter.info, split)
     plain_name = _plain_name(name, adapter)
     prepared = prepared_splits(plain_name).get(split)
@@ -173,7 +177,7 @@ def _open_file(path: Path, split: str) -> Corpus:
     kept = tuple(u for u in found if u.split == split)
     if not kept:
         splits = ", ".join(sorted({u.split for u in found}))
-        raise CorpusError(f"{path} holds no utterance of split '{split}'; it holds: {splits}.")
+        raise CorpusError(f"{path} holds no utterance of split '{split}'; it holds: {splits}. Choose one with --split.")
     return Corpus(path.stem, split, path.parent, file_digest(path), kept)
 
 
@@ -235,4 +239,6 @@ def _plain_name(name: str, adapter: CorpusAdapter) -> str:
 
 def _check_split(info: CorpusInfo, split: str) -> None:
     if split not in info.splits:
-        raise CorpusError(f"Corpus '{info.name}' has no split '{split}'; it has: {', '.join(info.splits)}.")
+        raise CorpusError(
+            f"Corpus '{info.name}' has no split '{split}'; it has: {', '.join(info.splits)}. Choose one with --split."
+        )

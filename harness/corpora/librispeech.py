@@ -58,6 +58,7 @@ class LibriSpeech:
         splits=tuple(OFFICIAL),
         license="CC BY 4.0",
         source="https://www.openslr.org/12",
+        default_split="test-clean",
     )
     generated = False
 

@@ -36,9 +36,9 @@ def check_manifest(path: Path, root: Path | None = None) -> dict[str, Any]:
 def describe_corpus(name: str, split: str | None = None) -> dict[str, Any]:
     """The card of a corpus, with the facts of its splits (or of one); generates and prepares nothing.
 
-    `splits` maps each split to `{"prepared": False}` or to its utterances, hours, speakers, words, the shares of
-    utterances (0 to 1) with word times, a sentiment and entities, and manifest, root, digest and notes. `name` may
-    be a manifest's path.
+    `splits` maps each split to `{"prepared": False}` (also where an older version of the adapter prepared it) or to its
+    utterances, hours, speakers, words, the shares of utterances (0 to 1) with word times, a sentiment and entities,
+    and manifest, root, digest and notes. `name` may be a manifest's path.
 
     Raises:
         CorpusError: if the corpus has no such split.
@@ -48,7 +48,8 @@ def describe_corpus(name: str, split: str | None = None) -> dict[str, Any]:
     info = corpus_registry().load(name).info
     if split is not None and split not in info.splits:
         raise CorpusError(f"Corpus '{name}' has no split '{split}'; it has: {', '.join(info.splits)}.")
-    on_disk = prepared_splits(info.name if ".py:" in name else name)
+    prepared = prepared_splits(info.name if ".py:" in name else name)
+    on_disk = {s: place for s, place in prepared.items() if place.version == info.version}
     return {
         "name": name,
         "description": info.description,

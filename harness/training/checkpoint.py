@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import OPTForCausalLM
 
 from harness.config import build, digest, file_digest, plain
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, InputError
+from harness.model import CARD
 from harness.speech.tokenizer import SpeechTokenizer
 from harness.training.decoder import build_decoder
 from harness.training.recipe import Architecture
@@ -70,35 +73,72 @@ def save_checkpoint(
     record: dict[str, Any],
     *,
     dtype: str = "float32",
-) -> None:
-    """Writes a checkpoint folder whole or not at all.
+    card: Mapping[str, Any] | None = None,
+) -> str:
+    """Writes a checkpoint folder whole or not at all; returns the SHA-256 of its weights, in hexadecimal.
 
     Args:
-        folder: replaced if it exists.
+        folder: replaced if it holds a checkpoint of this kind.
         model: whose weights are written (tied output weights once).
         architecture: its sizes, needed to build it again.
         tokenizers_from: a folder with `speech/` and `text.model`.
-        record: how the weights came about, kept for readers; no code reads it.
+        record: how the weights came about, for readers and `harness show`.
         dtype: torch type in which the weights are written.
+        card: what `harness run` is to know of the model; written as a card whose weights lie beside it.
+
+    Raises:
+        InputError: if the folder holds something else.
+        CheckpointError: if a weight is too large for `dtype`.
     """
+    folder = folder.resolve()
+    check_replaceable(folder)
+    weights = _weights(model, getattr(torch, dtype))
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     shutil.copytree(tokenizers_from / SPEECH, part / SPEECH)
     shutil.copy2(tokenizers_from / TEXT, part / TEXT)
-    save_file(_weights(model, getattr(torch, dtype)), part / WEIGHTS)
-    content = {"format": _FORMAT, "architecture": plain(architecture), "record": record}
+    save_file(weights, part / WEIGHTS)
+    sha256 = file_digest(part / WEIGHTS)
+    if card is not None:
+        text = yaml.safe_dump({**plain(card), "checkpoint": ".", "sha256": sha256}, sort_keys=False, width=120)
+        (part / CARD).write_text(text, "utf-8")
+    content = {
+        "format": _FORMAT,
+        "architecture": plain(architecture),
+        "tokenizers": Tokenizers.load(part).digest,
+        "record": record,
+    }
     (part / RECORD).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
     if folder.exists():
         shutil.rmtree(folder)
     part.replace(folder)
+    return sha256
+
+
+def check_replaceable(folder: Path) -> None:
+    """Makes sure that writing a checkpoint to `folder` destroys nothing but an older checkpoint.
+
+    Raises:
+        InputError: if it is a file, or a folder that holds anything without being a checkpoint.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder for the checkpoint.")
+    if any(folder.iterdir()) and not ((folder / WEIGHTS).is_file() and (folder / RECORD).is_file()):
+        raise InputError(
+            f"{folder} is not empty and holds no checkpoint ({WEIGHTS} with {RECORD}), so it is not replaced; name "
+            "another folder, or empty it first."
+        )
 
 
 def load_checkpoint(folder: Path, *, sha256: str | None = None) -> Checkpoint:
     """Reads a checkpoint folder.
 
     Raises:
-        CheckpointError: if a file is absent, the weights are not safetensors of this architecture, or `sha256` differs.
+        CheckpointError: if a file is absent, the weights are not safetensors of this architecture, `sha256` differs, or
+            the tokenizers are not those that the weights were trained with.
     """
     if not (folder / WEIGHTS).is_file():
         pickles = [p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
@@ -111,12 +151,33 @@ def load_checkpoint(folder: Path, *, sha256: str | None = None) -> Checkpoint:
         )
     if not (folder / RECORD).is_file():
         raise CheckpointError(f"{folder} holds no {RECORD}, which says the architecture of the weights.")
-    content = json.loads((folder / RECORD).read_text("utf-8"))
+    content = _read_record(folder / RECORD)
     architecture = build(Architecture, content["architecture"], where=str(folder / RECORD))
     tokenizers = Tokenizers.load(folder)
+    # Checkpoints made before the digest was kept have none.
+    if content.get("tokenizers", tokenizers.digest) != tokenizers.digest:
+        raise CheckpointError(
+            f"The tokenizers in {folder} ({SPEECH}/, {TEXT}) have the digest {tokenizers.digest[:16]}, but its weights "
+            f"were trained with {content['tokenizers'][:16]}: the same ids would mean something else. Restore the "
+            "folder or train it again."
+        )
     model = build_decoder(architecture, tokenizers.vocabulary.size, seed=0)
     load_weights(model, folder / WEIGHTS)
     return Checkpoint(model.eval(), tokenizers, architecture, found)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        content = dict(json.loads(path.read_text("utf-8")))
+        form, _ = content["format"], content["architecture"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} is damaged; restore the checkpoint or train it again.") from None
+    if form != _FORMAT:
+        raise CheckpointError(
+            f"{path} is of format {form!r}, and this version of the harness reads format {_FORMAT}; it was written by "
+            "another version: install that one, or train the checkpoint again."
+        )
+    return content
 
 
 def load_weights(model: OPTForCausalLM, path: Path) -> None:
@@ -137,5 +198,16 @@ def load_weights(model: OPTForCausalLM, path: Path) -> None:
 
 
 def _weights(model: OPTForCausalLM, dtype: torch.dtype) -> dict[str, Tensor]:
-    state = model.state_dict()
-    return {k: v.detach().to("cpu", dtype).contiguous() for k, v in state.items() if k != "lm_head.weight"}
+    weights = {}
+    for name, value in model.state_dict().items():
+        if name == "lm_head.weight":
+            continue
+        written = value.detach().to("cpu", dtype).contiguous()
+        if written.isinf().any():
+            raise CheckpointError(
+                f"{name} reaches {value.abs().max():g}, but {str(dtype).removeprefix('torch.')} ends at "
+                f"{torch.finfo(dtype).max:g}. Run the same command with '--set training.export_dtype=bfloat16' (or "
+                "float32): the finished training is exported again without another step."
+            )
+        weights[name] = written
+    return weights

@@ -6,8 +6,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, OPTConfig, OPTForCausalLM
 
+from harness.errors import InputError
 from harness.training.recipe import Architecture
 from harness.training.vocabulary import EOS, PAD
+
+#: The name under which attention within documents is registered with transformers.
+PACKED = "packed"
 
 
 def build_decoder(architecture: Architecture, vocab_size: int, *, seed: int) -> OPTForCausalLM:
@@ -46,7 +50,7 @@ def _packed_attention(
     return out.transpose(1, 2), None
 
 
-AttentionInterface.register("packed", _packed_attention)
+AttentionInterface.register(PACKED, _packed_attention)
 
 
 def packed_mask(documents: Tensor) -> Tensor:
@@ -63,7 +67,7 @@ def packed_losses(model: OPTForCausalLM, ids: Tensor, documents: Tensor, positio
     """Next-token losses of packed rows.
 
     Args:
-        model: the decoder, its attention set to `"packed"`.
+        model: the decoder, its attention set to `PACKED`.
         ids: `(rows, time)` token ids.
         documents: `(rows, time)` document numbers, -1 for padding.
         positions: `(rows, time)` positions within the document.
@@ -71,7 +75,15 @@ def packed_losses(model: OPTForCausalLM, ids: Tensor, documents: Tensor, positio
     Returns:
         Losses in nats (≥ 0), one per predicted token, float32; and their flat indices into `(rows, time)`. The first
         token of a document is not predicted.
+
+    Raises:
+        InputError: if the model's attention is another, which would let documents see each other.
     """
+    if (attention := model.config._attn_implementation) != PACKED:
+        raise InputError(
+            f"Packed rows need the attention '{PACKED}', which keeps documents apart; the model has '{attention}'. "
+            f"Call model.set_attn_implementation('{PACKED}') first."
+        )
     hidden = model.model.decoder(
         input_ids=ids, position_ids=positions, packed_mask=packed_mask(documents), use_cache=False
     ).last_hidden_state

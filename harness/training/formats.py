@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from harness.errors import CorpusError
-from harness.segments import Modality, UnitSpan
+from harness.segments import Modality, UnitSpan, modalities_of
 from harness.training.recipe import Format
 from harness.training.vocabulary import EOS, START, SWITCH_TO, Vocabulary
 
@@ -24,6 +25,10 @@ class PairedUtterance:
     words: tuple[str, ...]
     #: Start of each word in seconds; empty where the corpus has no alignment (then AST is impossible).
     starts_s: tuple[float, ...]
+
+    def can_be(self, kind: Format) -> bool:
+        """Whether it has what a format needs: word times for AST."""
+        return kind != "ast" or self.aligned
 
     @property
     def aligned(self) -> bool:
@@ -49,6 +54,8 @@ class Formatter:
             word, AST what comes before the first switch, CST its first half and what comes before a random word of the
             second. It teaches the likelihood of a continuation without its prompt, in the contexts that
             `Model.encode_prior` makes.
+        cst_direction: which half of CST comes first: drawn per sample, or always speech (`u2t`) or text (`t2u`).
+        cst_part: probability that CST takes a random run of words in place of the whole utterance.
     """
 
     def __init__(
@@ -59,16 +66,23 @@ class Formatter:
         *,
         max_span_words: int,
         prompt_dropout: float = 0.0,
+        cst_direction: Literal["both", "u2t", "t2u"] = "both",
+        cst_part: float = 0.0,
     ) -> None:
         self.vocabulary = vocabulary
         self._speech_subwords, self._text_subwords = speech_subwords, text_subwords
         self.max_span_words = max_span_words
         self.prompt_dropout = prompt_dropout
+        self.cst_direction, self.cst_part = cst_direction, cst_part
 
     def keeping_beginnings(self) -> Formatter:
         """The same without prompt dropout, for validation: every document whole."""
         return Formatter(
-            self.vocabulary, self._speech_subwords, self._text_subwords, max_span_words=self.max_span_words
+            self.vocabulary,
+            self._speech_subwords,
+            self._text_subwords,
+            max_span_words=self.max_span_words,
+            cst_direction=self.cst_direction,
         )
 
     def format(self, utterance: PairedUtterance, kind: Format, rng: np.random.Generator) -> list[int]:
@@ -82,13 +96,22 @@ class Formatter:
         if kind == "ast":
             body = self._alternating(utterance, rng, dropped)
         elif kind == "cst":
-            first: Modality = "speech" if rng.random() < 0.5 else "text"
+            first = self._first_of_cst(rng)
             second = _OTHER[first]
+            if self.cst_part > 0 and utterance.aligned and rng.random() < self.cst_part:
+                words = draw_run(len(utterance.words), rng)
+                halves = (self._span(utterance, modality, *words) for modality in (first, second))
+                return [START[first], *next(halves), SWITCH_TO[second], *next(halves), EOS]
             prompt = [] if dropped else self._span(utterance, first, 0, len(utterance.words))
             body = [START[first], *prompt, SWITCH_TO[second], *self._rest(utterance, second, dropped, rng)]
         else:
             body = [START[kind], *self._rest(utterance, kind, dropped, rng)]
         return [*body, EOS]
+
+    def _first_of_cst(self, rng: np.random.Generator) -> Modality:
+        if self.cst_direction == "both":
+            return "speech" if rng.random() < 0.5 else "text"
+        return modalities_of(self.cst_direction)[0]
 
     def _rest(
         self, utterance: PairedUtterance, modality: Modality, dropped: bool, rng: np.random.Generator
@@ -124,6 +147,12 @@ class Formatter:
             if i or not dropped or len(spans) == 1:
                 ids += self._span(utterance, modality, first, last)
         return ids
+
+
+def draw_run(num_words: int, rng: np.random.Generator) -> tuple[int, int]:
+    """A run of words `[first, last)`, all of one word or more equally likely."""
+    first, last = sorted(rng.choice(num_words + 1, size=2, replace=False).tolist())
+    return first, last
 
 
 def draw_spans(num_words: int, max_span_words: int, rng: np.random.Generator) -> list[tuple[int, int]]:

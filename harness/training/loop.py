@@ -22,14 +22,11 @@ from transformers import OPTForCausalLM
 from harness.config import digest, plain
 from harness.errors import CorpusError, HarnessError
 from harness.training.checkpoint import load_weights
-from harness.training.decoder import build_decoder, packed_losses
+from harness.training.decoder import PACKED, build_decoder, packed_losses
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.mixture import Document, MixtureStream
 from harness.training.packing import Batch, Packer, pack
-from harness.training.recipe import FORMATS, Architecture, Format, TrainingConfig
-
-#: Validation documents per format; enough for a standard error of about 1 % of the loss.
-DEV_DOCUMENTS = 100
+from harness.training.recipe import FORMATS, LATER_FIELDS, Architecture, Format, TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,17 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 def deciding(config: TrainingConfig) -> dict[str, Any]:
-    """The settings that decide the weights: a finished run can be exported in another type without training again."""
-    return {key: value for key, value in plain(config).items() if key != "export_dtype"}
+    """The settings that a run is known by: those that decide its weights or its curve.
+
+    A finished run can be exported in another type without training again; a field that was added later counts where
+    it differs from its default.
+    """
+    defaults = plain(TrainingConfig())
+    return {
+        key: value
+        for key, value in plain(config).items()
+        if key != "export_dtype" and not (key in LATER_FIELDS and value == defaults[key])
+    }
 
 
 def optimizer_for(model: OPTForCausalLM, config: TrainingConfig) -> torch.optim.AdamW:
@@ -94,7 +100,7 @@ class Trainer:
         identity: whatever else must be equal for a state folder to be continued (digests of data and tokenizers).
 
     Raises:
-        CorpusError: if there is nothing to validate on, or the mixture asks for AST of utterances without word times.
+        CorpusError: if there is nothing to validate on, or the mixture asks for AST and no utterance has word times.
         HarnessError: if the state folder is of another run.
     """
 
@@ -110,12 +116,10 @@ class Trainer:
         device: str = "cpu",
         identity: str = "",
     ) -> None:
-        if config.mixture.ast > 0:
-            _check_word_times(train)
         self.config, self.device, self._state_folder = config, device, state
         self._identity = digest({"architecture": architecture, "config": deciding(config), "data": identity})
         self.model = build_decoder(architecture, formatter.vocabulary.size, seed=config.seed).to(device)
-        self.model.set_attn_implementation("packed")
+        self.model.set_attn_implementation(PACKED)
         self.optimizer = optimizer_for(self.model, config)
         row = min(config.row_tokens, architecture.context)
         self._rows = max(1, config.batch_tokens // row // config.accumulate)
@@ -278,15 +282,6 @@ def _check_finite(step: int, values: Mapping[str, float]) -> None:
         raise DivergedError(f"Training diverged at step {step}: {found}. Lower the learning rate or warm up longer.")
 
 
-def _check_word_times(train: Sequence[PairedUtterance]) -> None:
-    # Before the first step, since AST may come to the first such utterance after hours.
-    if bare := [u.id for u in train if len(u.starts_s) != len(u.words)]:
-        raise CorpusError(
-            f"{len(bare)} of {len(train)} training utterances, such as '{bare[0]}', have no word times, which "
-            "alternating sequences need; give the corpus alignments or set the mixture's ast weight to 0."
-        )
-
-
 def _num_predicted(batch: Batch) -> int:
     d = batch.documents
     return int(((d[:, 1:] == d[:, :-1]) & (d[:, 1:] >= 0)).sum())
@@ -300,7 +295,7 @@ def _dev_batches(
         raise CorpusError("The development set holds no utterance; name a split in the training's 'dev'.")
     out: dict[Format, list[Batch]] = {}
     for kind in FORMATS:
-        usable = [u for u in dev if kind != "ast" or len(u.starts_s) == len(u.words)][:DEV_DOCUMENTS]
+        usable = [u for u in dev if u.can_be(kind)][: config.validation_documents]
         if not usable:
             continue
         documents = [

@@ -42,12 +42,19 @@ class MixtureStream:
     stream is a function of the seed, whatever the number of workers, and resumes from `state()`.
 
     Args:
-        utterances: the corpus.
+        utterances: the corpus; those without word times are left out of AST alone.
         formatter: makes token ids.
         mixture: the weights.
         ratio_unit: whether shares count tokens or samples.
         seed: of every draw.
         max_tokens: documents are cut to this many ids.
+
+    Attributes:
+        num_cut: documents so far that were longer and lost their end.
+        num_without_word_times: utterances that AST, if it has a share, leaves out.
+
+    Raises:
+        CorpusError: if there is no utterance, or AST has a share and none has word times.
     """
 
     def __init__(
@@ -66,7 +73,16 @@ class MixtureStream:
         self._shares: dict[Format, float] = {f: s for f, s in mixture.shares.items() if s > 0}
         self._unit, self._max_tokens = ratio_unit, max_tokens
         self._sources: dict[Format, _Source] = {f: _Source() for f in self._shares}
+        # Places in the corpus; all of them, in order, for every format that each utterance can have.
+        self._usable = {f: [i for i, u in enumerate(utterances) if u.can_be(f)] for f in self._shares}
         self.num_cut = 0
+        self.num_without_word_times = len(utterances) - len(self._usable.get("ast", utterances))
+        if not all(self._usable.values()):
+            # Before the first step, since AST may come up after hours.
+            raise CorpusError(
+                f"None of {len(utterances)} training utterances, such as '{utterances[0].id}', has word times, which "
+                "alternating sequences need; give the corpus alignments or set the mixture's ast weight to 0."
+            )
 
     def __next__(self) -> Document:
         """The next document."""
@@ -82,12 +98,12 @@ class MixtureStream:
         source.tokens += len(ids)
         source.samples += 1
         source.index += 1
-        if source.index == len(self._utterances):
+        if source.index == len(self._usable[kind]):
             source.epoch, source.index, source.order = source.epoch + 1, 0, []
         return Document(kind, tuple(ids))
 
     def realized(self) -> dict[str, dict[str, float]]:
-        """By format: tokens, samples, their shares so far, and epochs of the corpus."""
+        """By format: tokens, samples, their shares so far, and epochs of the utterances that it can take."""
         tokens = sum(s.tokens for s in self._sources.values()) or 1
         samples = sum(s.samples for s in self._sources.values()) or 1
         return {
@@ -96,7 +112,7 @@ class MixtureStream:
                 "samples": s.samples,
                 "token_share": s.tokens / tokens,
                 "sample_share": s.samples / samples,
-                "epochs": s.samples / len(self._utterances),
+                "epochs": s.samples / len(self._usable[kind]),
             }
             for kind, s in self._sources.items()
         }
@@ -124,4 +140,5 @@ class MixtureStream:
 
     def _permutation(self, kind: Format, epoch: int) -> list[int]:
         rng = np.random.default_rng([self._seed, _STREAM[kind], epoch])
-        return [int(i) for i in rng.permutation(len(self._utterances))]
+        usable = self._usable[kind]
+        return [usable[i] for i in rng.permutation(len(usable))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 from harness import __version__
 from harness.config import build, digest, home, merge, plain
 from harness.corpora.corpus import Corpus
-from harness.errors import ConfigError
-from harness.model import ModelCard
-from harness.training.checkpoint import Tokenizers, save_checkpoint
+from harness.errors import ConfigError, InputError
+from harness.model import ModelCard, read_card
+from harness.training.checkpoint import RECORD, Tokenizers, check_replaceable, save_checkpoint
 from harness.training.data import Progress, open_splits, pair, prepare_tokenizers
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.loop import Step, Trainer, deciding
@@ -46,23 +47,30 @@ class Trained:
 
     Attributes:
         checkpoint: folder of the finished checkpoint.
+        sha256: of its weights, in hexadecimal: what a card's `sha256` needs.
         steps: steps taken in all, resumed ones included.
         tokens: tokens seen.
         losses: last training loss and validation losses per format (nats per token).
         realized: tokens, samples, shares, epochs of each format.
+        num_cut: documents that were longer than a row and lost their end.
+        num_without_word_times: utterances that AST left out.
     """
 
     checkpoint: Path
+    sha256: str
     steps: int
     tokens: int
     losses: dict[str, float]
     realized: dict[str, dict[str, float]]
+    num_cut: int
+    num_without_word_times: int
 
 
 def training_card(card: ModelCard, *, corpus: str | None, settings: Mapping[str, Any]) -> ModelCard:
     """The card as it will be trained: `with_corpus` of the chosen corpus and command-line settings merged in.
 
-    A corpus that is not the card's own is read from its splits `train` and `dev`, unless `with_corpus` names others.
+    A corpus that is not the card's own is read from its splits `train` and `dev`, unless `with_corpus` names others,
+    and makes another model: `<name>-<corpus>`, without the card's weights and source.
 
     Raises:
         ConfigError: if the card is not one that `harness train` can make.
@@ -73,6 +81,7 @@ def training_card(card: ModelCard, *, corpus: str | None, settings: Mapping[str,
     if corpus is not None:
         if corpus != card.corpus:
             data = merge(data, {"training": {"train": [f"{corpus}:train"], "dev": [f"{corpus}:dev"]}})
+            data |= {"name": f"{card.name}-{_short_name(corpus)}", "checkpoint": None, "sha256": None, "source": ""}
         data = {**merge(data, card.with_corpus.get(corpus, {})), "corpus": corpus}
     return build(ModelCard, {**merge(data, settings), "folder": card.folder}, where=f"card '{card.name}'")
 
@@ -95,6 +104,8 @@ def training_data(card: ModelCard, *, device: str = "cpu", progress: Progress | 
         tokenizers.text.encode,
         max_span_words=config.max_span_words,
         prompt_dropout=config.prompt_dropout,
+        cst_direction=config.cst_direction,
+        cst_part=config.cst_part,
     )
     return TrainingData(
         tokenizers=folder,
@@ -133,15 +144,23 @@ def train_model(
         card: what to train.
         data: what `training_data` gave for a card with the same tokenizers, corpora and formats; unset loads it.
         state: folder of the state to resume from; default is one of its own for every recipe under `$HARNESS_HOME`.
-        output: checkpoint folder; default is where the card is looked for when it names none,
-            `$HARNESS_HOME/checkpoints/<name>`.
+        output: checkpoint folder, replaced if it holds a checkpoint; default is `$HARNESS_HOME/checkpoints/<name>`,
+            replaced if it holds one of the same recipe.
         device: where to train.
         on_step: called after every step.
         progress: called with what is being prepared, done, in all.
+
+    Raises:
+        InputError: if the checkpoint folder holds something else, or data and card do not fit.
+        DivergedError: if a loss stops being finite.
     """
     tokenizers_config, architecture, config = _sections(card)
+    folder = output or home() / "checkpoints" / card.name
+    check_replaceable(folder)
     data = data or training_data(card, device=device, progress=progress)
     recipe = digest({"architecture": architecture, "training": deciding(config), "data": data.identity})
+    if output is None:
+        _check_recipe(folder, recipe)
     trainer = Trainer(
         architecture,
         config,
@@ -154,9 +173,9 @@ def train_model(
     )
     model = trainer.run(on_step)
     losses = {k: v for k, v in trainer.history[-1].items() if k not in ("step", "tokens")} if trainer.history else {}
-    folder = output or home() / "checkpoints" / card.name
     record = {
         "name": card.name,
+        "recipe": recipe,
         "harness": __version__,
         "training": plain(config),
         "tokenizers": plain(tokenizers_config),
@@ -165,6 +184,47 @@ def train_model(
         "tokens": trainer.tokens,
         "losses": losses,
         "realized": trainer.stream.realized(),
+        "num_cut": trainer.stream.num_cut,
+        "num_without_word_times": trainer.stream.num_without_word_times,
     }
-    save_checkpoint(folder, model, architecture, data.tokenizers, record, dtype=config.export_dtype)
-    return Trained(folder, trainer.step, trainer.tokens, losses, trainer.stream.realized())
+    described = {key: value for key, value in plain(card).items() if key not in ("folder", "with_corpus")}
+    described["source"] = f"made by 'harness train' {__version__}, recipe {recipe[:12]}"
+    sha256 = save_checkpoint(
+        folder, model, architecture, data.tokenizers, record, dtype=config.export_dtype, card=described
+    )
+    return Trained(
+        checkpoint=folder,
+        sha256=sha256,
+        steps=trainer.step,
+        tokens=trainer.tokens,
+        losses=losses,
+        realized=trainer.stream.realized(),
+        num_cut=trainer.stream.num_cut,
+        num_without_word_times=trainer.stream.num_without_word_times,
+    )
+
+
+def runnable_as(asked: str, trained: Trained) -> str:
+    """What `harness run --model` takes for a finished training: the card asked for if it finds it, else its folder."""
+    card = read_card(asked)
+    if card.checkpoint_path.resolve() == trained.checkpoint.resolve() and card.sha256 in (None, trained.sha256):
+        return asked
+    folder = str(trained.checkpoint)
+    return folder if "/" in folder else f"./{folder}"
+
+
+def _short_name(corpus: str) -> str:
+    """`demo` of `demo`, `mine` of `path/to/mine.jsonl` and of `path/to/mine.py:CORPUS`."""
+    return Path(corpus.partition(".py:")[0]).stem
+
+
+def _check_recipe(folder: Path, recipe: str) -> None:
+    # A folder that was not named is not replaced by other weights: a trial of two steps must not cost those of a week.
+    if not (folder / RECORD).is_file():
+        return
+    found = json.loads((folder / RECORD).read_text("utf-8")).get("record", {}).get("recipe")
+    if found != recipe:
+        raise InputError(
+            f"{folder} holds a checkpoint of another recipe ({(found or 'unknown')[:12]}; this is {recipe[:12]}). Name "
+            f"a folder with --output ('--output {folder}' replaces it), or move it away."
+        )
