@@ -25,13 +25,21 @@ class Registry(Generic[T]):
         attribute: what such a module exports.
         group: the entry point group of third-party plug-ins.
         not_members: modules of the package that are no members.
+        hyphens: names have `-` where module names have `_`.
     """
 
     def __init__(
-        self, *, kind: str, package: str, attribute: str, group: str, not_members: tuple[str, ...] = ()
+        self,
+        *,
+        kind: str,
+        package: str,
+        attribute: str,
+        group: str,
+        not_members: tuple[str, ...] = (),
+        hyphens: bool = False,
     ) -> None:
         self.kind, self.package, self.attribute, self.group = kind, package, attribute, group
-        self._not_members = not_members
+        self._not_members, self._hyphens = not_members, hyphens
 
     def sources(self) -> dict[str, str]:
         """Every known name with the place it comes from.
@@ -39,7 +47,7 @@ class Registry(Generic[T]):
         Raises:
             PluginError: if two places claim one name; both are named.
         """
-        found = {name: f"{self.package}.{name}" for name in self._builtin_names()}
+        found = {name: self._module(name) for name in self._builtin_names()}
         for point in entry_points(group=self.group):
             if point.name in found:
                 raise PluginError(
@@ -63,13 +71,13 @@ class Registry(Generic[T]):
         for point in entry_points(group=self.group):
             if point.name == name:
                 return cast(T, _load_plugin(point, self.kind))
-        module = importlib.import_module(f"{self.package}.{name}")
+        module = importlib.import_module(self._module(name))
         return cast(T, getattr(module, self.attribute))
 
     def first_line(self, name: str) -> str:
         """The first line of the docstring of the module that has `name`, read without importing it; empty for none."""
         points = [point for point in entry_points(group=self.group) if point.name == name]
-        path = _source_of(points[0].module if points else f"{self.package}.{name}")
+        path = _source_of(points[0].module if points else self._module(name))
         if path is None:
             return ""
         try:
@@ -83,7 +91,11 @@ class Registry(Generic[T]):
         if spec is None or not spec.submodule_search_locations:
             raise InputError(f"The package {self.package} is missing; reinstall sutlm-harness.")
         names = (m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if not m.ispkg)
-        return [n for n in names if not n.startswith("_") and n not in self._not_members]
+        members = [n for n in names if not n.startswith("_") and n not in self._not_members]
+        return [n.replace("_", "-") for n in members] if self._hyphens else members
+
+    def _module(self, name: str) -> str:
+        return f"{self.package}.{name.replace('-', '_') if self._hyphens else name}"
 
     def _from_file(self, name: str) -> T:
         file, _, attribute = name.rpartition(":")

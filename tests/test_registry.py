@@ -55,6 +55,17 @@ def test_loads_what_the_module_exports(things):
     assert things.load("apple") == "an apple"
 
 
+def test_names_can_have_hyphens(site, things):
+    (site / "things_of_ours" / "red_apple.py").write_text('"""Another fruit."""\nTHING = "a red apple"\n')
+    hyphens = Registry(kind="thing", package="things_of_ours", attribute="THING", group=GROUP, hyphens=True)
+    assert hyphens.sources()["red-apple"] == "things_of_ours.red_apple"
+    assert hyphens.load("red-apple") == "a red apple"
+    assert hyphens.first_line("red-apple") == "Another fruit."
+    with pytest.raises(UnknownNameError, match="The nearest is 'red-apple'"):
+        hyphens.load("red_apple")
+    assert things.load("red_apple") == "a red apple"
+
+
 def test_the_first_line_is_read_without_an_import(things):
     assert things.first_line("apple") == "A fruit."
     assert things.first_line("broken") == "Not importable."
@@ -155,3 +166,25 @@ def test_says_what_is_wrong_with_a_file(things, tmp_path, monkeypatch, name, err
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         things.load(name)
+
+
+def test_the_first_line_of_a_plugin_is_read_without_an_import(things, site):
+    package = site / "orchard"
+    (package / "deep").mkdir(parents=True)
+    for name in ("__init__", "deep/__init__"):
+        (package / f"{name}.py").write_text("raise RuntimeError('imported too early')\n")
+    (package / "deep" / "pears.py").write_text('"""A pear tree.\n\nIts fruit."""\nraise RuntimeError("too early")\n')
+    points = {"pear": "orchard.deep.pears:PEAR", "package": "orchard.deep:X", "plain": "plums:PLUM"}
+    install(site, "their-things", points, plums='"""Plums."""\nPLUM = 1\n')
+    assert things.first_line("pear") == "A pear tree."
+    assert things.first_line("plain") == "Plums."
+    assert things.first_line("package") == ""
+    assert not {"orchard", "orchard.deep", "plums"} & set(sys.modules)
+
+
+@pytest.mark.parametrize("target", ["nowhere:X", "orchard.nowhere:X", "plums.nowhere:X", "broken_file:X", "sys:X"])
+def test_a_plugin_whose_file_cannot_be_read_has_no_first_line(things, site, target):
+    (site / "orchard").mkdir()
+    install(site, "their-things", {"pear": target}, plums="", broken_file="def (:\n")
+    assert things.first_line("pear") == ""
+    assert "pear" in things.sources()

@@ -96,6 +96,7 @@ def corpus_registry() -> Registry[CorpusAdapter]:
         attribute="CORPUS",
         group="harness.corpora",
         not_members=("alignments", "corpus", "distribution", "manifest", "show", "slue"),
+        hyphens=True,
     )
 
 

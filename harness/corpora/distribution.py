@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.corpora.alignments import Alignments, fit_words
 from harness.corpora.corpus import Prepared
-from harness.corpora.manifest import KEYS, Utterance, Word, iter_manifest, write_manifest
+from harness.corpora.manifest import KEYS, Entity, Utterance, Word, iter_manifest, write_manifest
 from harness.errors import AudioError, CorpusError
 
 #: Manifests of other tools round lengths to two decimals; a larger difference means another audio file.
@@ -23,7 +23,7 @@ class Entry:
     """What a distribution says of one utterance, before its audio is looked at.
 
     `audio` is relative to the corpus root; `text` is as distributed; `words` and `seconds` where the distribution
-    itself states them.
+    itself states them; `entities` count their characters in the normalized text.
     """
 
     id: str
@@ -33,6 +33,8 @@ class Entry:
     split: str
     words: Sequence[Word] | None = None
     seconds: float | None = None
+    sentiment: str | None = None
+    entities: tuple[Entity, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def write_splits(
         AudioError: if one cannot be read.
     """
     for split, entries in splits.items():
-        _check_present(root, split, entries)
+        check_present(root, split, entries)
     told: dict[str, tuple[str, ...]] = {}
     for split, entries in splits.items():
         utterances, found = _build(root, entries, rules, alignments)
@@ -151,7 +153,12 @@ def first_few(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
-def _check_present(root: Path, split: str, entries: Sequence[Entry]) -> None:
+def check_present(root: Path, split: str, entries: Sequence[Entry]) -> None:
+    """Refuses entries whose audio is not there.
+
+    Raises:
+        CorpusError: with the number of absent files, and the first of them.
+    """
     absent = [entry.audio for entry in entries if not (root / entry.audio).is_file()]
     if absent:
         raise CorpusError(
@@ -176,7 +183,8 @@ def _build(
         words = None if aligned is None else fit_words(aligned, text, seconds=seconds, normalize=rules.normalize)
         if aligned is not None and words is None:
             unfit.append(entry.id)
-        utterances.append(Utterance(entry.id, entry.audio, rate, seconds, text, entry.speaker, entry.split, words))
+        found = Utterance(entry.id, entry.audio, rate, seconds, text, entry.speaker, entry.split, words)
+        utterances.append(replace(found, sentiment=entry.sentiment, entities=entry.entities))
     return utterances, _word_notes(utterances, unfit)
 
 

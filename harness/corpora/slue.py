@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -119,7 +120,108 @@ def splits_inside_words(text: str, entities: Iterable[Entity]) -> bool:
     return any(text[end - 1].isalnum() and text[end].isalnum() for end in ends if 0 < end < len(text))
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+#: A row of a table and the place it stands in, `file:line`.
+Row = tuple[str, dict[str, str]]
+SPLITS = ("fine-tune", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One of SLUE's corpora as it is distributed in version 0.2.
+
+    Attributes:
+        name: what its tables are called after: `<name>_<split>.tsv`.
+        title: its name in prose.
+        columns: the columns that its rows are read from.
+        label: the one of them that tables without labels lack.
+        rows: of each split's table.
+        older_rows: the same of version 0.1, for splits that have changed.
+        audio: where audio lies beside the tables, in prose.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    label: str
+    rows: Mapping[str, int]
+    older_rows: Mapping[str, int]
+    audio: str
+
+    def read(self, root: Path | None, splits: Sequence[str]) -> tuple[Path, dict[str, list[Row]], tuple[str, ...]]:
+        """The folder of the tables, the rows of each split (all that are there when none are named), and notes.
+
+        Raises:
+            CorpusError: if `root` holds no such tables, a named split is absent or without labels, or a table has more
+                rows than the official one or as many as the one of version 0.1.
+        """
+        folder = self._folder(root)
+        found: dict[str, list[Row]] = {}
+        notes: list[str] = []
+        for split in splits or SPLITS:
+            path, blind = folder / f"{self.name}_{split}.tsv", folder / f"{self.name}_{split}_blind.tsv"
+            if path.is_file():
+                found[split] = self._rows(path, split)
+            elif splits:
+                raise CorpusError(self._blind(blind) if blind.is_file() else self.how_to(root, f"no {path.name}"))
+            elif blind.is_file():
+                notes.append(f"{split} is left out: {blind.name} has no labels")
+        if not found:
+            raise CorpusError(self._blind(folder / f"{self.name}_test_blind.tsv"))
+        return folder, found, tuple(notes)
+
+    def how_to(self, root: Path | None, what: str = "") -> str:
+        """Says that `root` does not hold the corpus, where to get it, how to lay it out."""
+        place = "without a folder to read it from (--root DIR)" if root is None else f"in {root}"
+        archive = f"{self.name}_v0.2_blind.zip"
+        packed = root is not None and root.is_dir() and any(root.glob(f"{self.name}*.zip"))
+        there = " It holds an archive: unpack that first." if packed else ""
+        return (
+            f"There is {what or f'no {self.title}'} {place}.{there} Download {archive}, the address of which is in "
+            "scripts/download_datasets.sh of https://github.com/asappresearch/slue-toolkit (a host may ask you to log "
+            f"in or to accept terms first), and unpack it, so that DIR/{self.name}/ holds {self.name}_fine-tune.tsv "
+            f"and {self.name}_dev.tsv beside {self.audio}. Labels of the test set are published at "
+            f"https://huggingface.co/datasets/asapp/slue: {self.name}_test.tsv goes there too. Then: harness data "
+            f"prepare {self.name} --root DIR"
+        )
+
+    def _folder(self, root: Path | None) -> Path:
+        if root is not None and root.is_dir():
+            for folder in (root / self.name, root):
+                if any(folder.glob(f"{self.name}_*.tsv")):
+                    return folder
+        raise CorpusError(self.how_to(root))
+
+    def _blind(self, path: Path) -> str:
+        return (
+            f"{path} has no labels ({self.label}): it is the blind test "
+            "set, on which nothing can be scored here. Its labels were published later at "
+            f"https://huggingface.co/datasets/asapp/slue: write them to {self.name}_test.tsv, with the columns "
+            f"{', '.join(self.columns)}, or prepare the other splits: --splits fine-tune,dev"
+        )
+
+    def _rows(self, path: Path, split: str) -> list[Row]:
+        if self.label not in _header(path):
+            raise CorpusError(self._blind(path))
+        rows = read_table(path, self.columns)
+        if not any(row[self.label] for _, row in rows):
+            raise CorpusError(self._blind(path))
+        official, older = self.rows[split], self.older_rows.get(split)
+        if len(rows) > official or len(rows) == older:
+            version = f" and version 0.1 had {older}" if older else ""
+            raise CorpusError(
+                f"{path} has {len(rows)} rows, but the official table of {split} has {official} in version 0.2"
+                f"{version}. Results are compared on version 0.2: download it."
+            )
+        return rows
+
+
+def _header(path: Path) -> list[str]:
+    _refuse_pages(path)
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline().rstrip("\r\n").split("\t")
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     """The rows of a table of SLUE, each with the place it stands in (`file:line`); further columns are left out.
 
     Tables are tab-separated with a header, quoted as pandas writes them. `None` stays a word.
@@ -129,7 +231,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, 
             stands twice.
     """
     _refuse_pages(path)
-    rows: list[tuple[str, dict[str, str]]] = []
+    rows: list[Row] = []
     ids: dict[str, str] = {}
     with path.open(encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t")

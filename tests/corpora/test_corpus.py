@@ -62,10 +62,10 @@ def fake(monkeypatch, empty_home):
 def test_the_registry_knows_adapters_only():
     names = set(corpus_registry().sources())
     assert {"librispeech", "ljspeech", "demo"} <= names
-    assert not names & {"alignments", "corpus", "distribution", "manifest", "show"}
+    assert not names & {"alignments", "corpus", "distribution", "manifest", "show", "slue"}
 
 
-@pytest.mark.parametrize("name", ["librispeech", "ljspeech"])
+@pytest.mark.parametrize("name", ["librispeech", "ljspeech", "slue-voxceleb", "slue-voxpopuli"])
 def test_adapters_say_what_they_are(name):
     adapter = corpus_registry().load(name)
     assert adapter.info.name == name
@@ -129,6 +129,89 @@ def test_an_interrupted_preparation_does_not_count(fake):
 def test_a_plain_folder_stands_for_every_split(fake):
     prepare_corpus("fake", None)
     assert list(prepared_splits("fake")) == ["train", "test"]
+
+
+def renewed(fake):
+    """The same adapter at its next version, which says other things."""
+    fake.info = replace(fake.info, version=fake.info.version + 1)
+    fake.utterance = replace(ONE, text="we saw more")
+    return fake
+
+
+def test_what_an_older_adapter_generated_is_generated_again_once(fake):
+    old = open_corpus("fake", "test")
+    renewed(fake)
+    new = open_corpus("fake", "test")
+    assert (old.utterances[0].text, new.utterances[0].text) == ("we saw", "we saw more")
+    assert old.digest != new.digest
+    assert open_corpus("fake", "test").digest == new.digest
+    assert fake.asked == [("test",), ("test",)]
+    assert prepared_splits("fake")["test"].version == 2
+
+
+def test_only_the_split_that_is_asked_for_is_generated_again(fake):
+    prepare_corpus("fake", None)
+    renewed(fake)
+    open_corpus("fake", "test")
+    assert {split: prepared.version for split, prepared in prepared_splits("fake").items()} == {"train": 1, "test": 2}
+
+
+def test_many_who_meet_an_older_split_at_once_renew_it_once(fake):
+    open_corpus("fake", "test")
+    renewed(fake)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: open_corpus("fake", "test").digest, range(8)))
+    assert len(set(found)) == 1
+    assert fake.asked == [("test",), ("test",)]
+
+
+def test_what_an_older_adapter_prepared_from_a_local_copy_is_refused_with_the_command(fake):
+    prepare_corpus("fake", None, ["test"])
+    renewed(fake).generated = False
+    with pytest.raises(
+        CorpusError,
+        match=r"Split 'test' of corpus 'fake' was prepared by version 1 of its adapter; this is version 2\. "
+        r"Run: harness data prepare fake --root DIR",
+    ):
+        open_corpus("fake", "test")
+    prepare_corpus("fake", None, ["test"])
+    assert open_corpus("fake", "test").utterances[0].text == "we saw more"
+
+
+def test_a_corpus_file_from_before_versions_is_of_version_1(fake):
+    folder = prepare_corpus("fake", None, ["test"])
+    facts = json.loads((folder / "corpus.json").read_text())
+    assert facts["splits"]["test"].pop("version") == 1
+    (folder / "corpus.json").write_text(json.dumps(facts))
+    assert prepared_splits("fake")["test"].version == 1
+    open_corpus("fake", "test")
+    assert fake.asked == [("test",)]
+
+
+def test_an_older_split_is_not_described_as_prepared(fake):
+    prepare_corpus("fake", None, ["test"])
+    renewed(fake)
+    assert describe_corpus("fake", "test")["splits"]["test"] == {"prepared": False}
+
+
+def test_without_a_split_the_default_one_is_opened(fake, manifest):
+    assert open_corpus("fake").split == "test"
+    fake.info = replace(fake.info, default_split="train")
+    assert open_corpus("fake").split == "train"
+    assert open_corpus(str(manifest)).split == "test"
+
+
+def test_every_corpus_has_its_default_split():
+    infos = {name: corpus_registry().load(name).info for name in ("demo", "librispeech", "ljspeech")}
+    assert all(info.default_split in info.splits for info in infos.values())
+    assert infos["librispeech"].default_split == "test-clean"
+
+
+def test_a_split_that_is_not_there_is_answered_with_those_that_are(fake, manifest):
+    with pytest.raises(CorpusError, match=r"'fake' has no split 'tset'; it has: train, test\. Choose one with --split"):
+        open_corpus("fake", "tset")
+    with pytest.raises(CorpusError, match=r"no utterance of split 'train'; it holds: dev, test\. Choose one with --sp"):
+        open_corpus(str(manifest), "train")
 
 
 def test_notes_are_kept(fake):
