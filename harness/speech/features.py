@@ -93,10 +93,10 @@ class FeatureConfig:
             raise ConfigError(
                 "features: mfcc has neither 'layer' nor 'weights'; leave them out or choose another kind."
             )
-        if self.sample_rate % 100:
+        if self.sample_rate <= 0 or self.sample_rate % 100:
             raise ConfigError(f"features: 'sample_rate' must be a multiple of 100 for mfcc; found {self.sample_rate}.")
-        rate = self.frame_rate_hz
-        if rate <= 0 or (100 / rate) % 1:
+        rate = 25.0 if self.rate_hz is None else self.rate_hz
+        if not 0 < rate <= 100 or (100 / rate) % 1:
             raise ConfigError(f"features: 'rate_hz' must divide 100 (100, 50, 25, 20, …); found {rate:g}.")
         if not 1 <= self.n_mfcc <= self.n_mels:
             raise ConfigError(f"features: need 1 <= n_mfcc <= n_mels; found {self.n_mfcc} and {self.n_mels}.")

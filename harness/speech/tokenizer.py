@@ -61,6 +61,13 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.n_clusters < 2:
             raise ConfigError(f"tokenizer: 'n_clusters' must be at least 2; found {self.n_clusters}.")
+        for name in ("max_piece_units", "kmeans_n_init", "kmeans_batch_frames"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"tokenizer: '{name}' must be at least 1; found {getattr(self, name)}.")
+        if self.kmeans_frames < self.n_clusters:
+            raise ConfigError(
+                f"tokenizer: 'kmeans_frames' ({self.kmeans_frames}) must reach 'n_clusters' ({self.n_clusters})."
+            )
         if self.subwords != "none" and (self.vocab_size is None or self.vocab_size < self.n_clusters):
             raise ConfigError(
                 f"tokenizer: every unit is a subword, so 'vocab_size' ({self.vocab_size}) must reach 'n_clusters' "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import field
 from typing import Annotated, Literal
 
@@ -65,13 +66,13 @@ class Architecture:
 class Mixture:
     """Weights of the four formats (≥ 0, not all zero); read as proportions, so 1:1:3:2 is as good as fractions."""
 
-    speech: Rate = 1.0
-    text: Rate = 1.0
-    cst: Rate = 1.0
-    ast: Rate = 1.0
+    speech: float = 1.0
+    text: float = 1.0
+    cst: float = 1.0
+    ast: float = 1.0
 
     def __post_init__(self) -> None:
-        if sum(self.weights.values()) <= 0:
+        if not all(0 <= w < math.inf for w in self.weights.values()) or not sum(self.weights.values()):
             raise ConfigError(f"Mixture weights must be ≥ 0 and not all zero; found {self.weights}.")
 
     @property

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, InputError
 from harness.speech.features import FeatureConfig
 from harness.speech.tokenizer import SpeechTokenizer, TokenizerConfig
 from harness.speech.units import UnitSubwords
@@ -149,7 +150,96 @@ def test_another_text_tokenizer_is_another_digest(folder):
     assert Tokenizers.load(folder).digest != before
 
 
+def edit_record(folder: Path, **changes) -> None:
+    """Writes `sutlm.json` again with other values; None takes a key out."""
+    content = json.loads((folder / "sutlm.json").read_text()) | changes
+    (folder / "sutlm.json").write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+def test_tokenizers_that_the_weights_were_not_trained_with_are_refused(folder, tokenizers):
+    """The text model has as many pieces as the right one, so that every shape fits."""
+    right = Tokenizers.load(tokenizers).digest
+    assert json.loads((folder / "sutlm.json").read_text())["tokenizers"] == right
+    train_text_tokenizer(["other words that cats know"], TextTokenizerConfig(vocab_size=20), folder / "text.model")
+    wrong = Tokenizers.load(folder).digest
+    message = rf"have the digest {wrong[:16]}, but its weights were trained with {right[:16]}: the same ids would mean"
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def test_units_that_the_weights_were_not_trained_with_are_refused(folder):
+    config = TokenizerConfig(features=FeatureConfig(n_mfcc=4, deltas=0), n_clusters=5, subwords="none", vocab_size=None)
+    other = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    SpeechTokenizer(config, other, UnitSubwords(5)).save(folder / "speech")
+    with pytest.raises(CheckpointError, match="its weights were trained with"):
+        load_checkpoint(folder)
+
+
+def test_a_checkpoint_from_before_the_digest_was_kept_is_loaded(folder):
+    edit_record(folder, tokenizers=None)
+    assert load_checkpoint(folder).architecture == ARCHITECTURE
+
+
+@pytest.mark.parametrize("form", [2, 0, "1"])
+def test_an_unknown_format_is_refused(folder, form):
+    edit_record(folder, format=form)
+    with pytest.raises(
+        CheckpointError, match=rf"sutlm\.json is of format {form!r}, and this version .* reads format 1"
+    ):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"format": 1}'])
+def test_a_damaged_record_is_refused(folder, text):
+    (folder / "sutlm.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"sutlm\.json is damaged"):
+        load_checkpoint(folder)
+
+
+def test_weights_too_large_for_their_type_are_refused_and_nothing_is_written(tmp_path, decoder, tokenizers):
+    """float16 ends at 65504, bfloat16 reaches as far as float32."""
+    with torch.no_grad():
+        decoder.model.decoder.layers[0].fc1.weight[0, 0] = 70000.0
+    message = r"layers\.0\.fc1\.weight reaches 70000, but float16 ends at 65504\. .*export_dtype=bfloat16"
+    with pytest.raises(CheckpointError, match=message):
+        save_checkpoint(tmp_path / "half", decoder, ARCHITECTURE, tokenizers, {}, dtype="float16")
+    assert list(tmp_path.iterdir()) == []
+    save_checkpoint(tmp_path / "half", decoder, ARCHITECTURE, tokenizers, {}, dtype="bfloat16")
+
+
+@pytest.mark.parametrize("files", [["thesis.tex"], ["model.safetensors"], ["sutlm.json"], ["sub/thesis.tex"]])
+def test_a_folder_that_is_no_checkpoint_is_not_replaced(tmp_path, decoder, tokenizers, files):
+    for name in files:
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text("years of work")
+    with pytest.raises(
+        InputError, match=r"mine is not empty and holds no checkpoint .*so it is not replaced"
+    ) as caught:
+        save_checkpoint(tmp_path / "mine", decoder, ARCHITECTURE, tokenizers, {})
+    assert caught.value.exit_code == 2
+    assert (tmp_path / "mine" / files[0]).read_text() == "years of work"
+    assert os.listdir(tmp_path) == ["mine"]
+
+
+def test_a_file_is_not_replaced_but_an_empty_folder_is(tmp_path, decoder, tokenizers):
+    (tmp_path / "file").write_text("years of work")
+    with pytest.raises(InputError, match="file is a file; name a folder"):
+        save_checkpoint(tmp_path / "file", decoder, ARCHITECTURE, tokenizers, {})
+    (tmp_path / "empty").mkdir()
+    save_checkpoint(tmp_path / "empty", decoder, ARCHITECTURE, tokenizers, {})
+    assert load_checkpoint(tmp_path / "empty").architecture == ARCHITECTURE
+
+
+def test_a_card_lies_beside_its_weights(tmp_path, decoder, tokenizers):
+    card = {"name": "toy", "adapter": "sutlm", "training": {"train": ("a:b",)}}
+    sha256 = save_checkpoint(tmp_path / "toy", decoder, ARCHITECTURE, tokenizers, {}, card=card)
+    assert sha256 == hashlib.sha256((tmp_path / "toy" / "model.safetensors").read_bytes()).hexdigest()
+    written = yaml.safe_load((tmp_path / "toy" / "card.yaml").read_text())
+    assert written == {**card, "training": {"train": ["a:b"]}, "checkpoint": ".", "sha256": sha256}
+
+
 def test_a_vocabulary_of_another_size_does_not_fit(folder):
+    edit_record(folder, tokenizers=None)
     train_text_tokenizer(["the cat sat on the mat"], TextTokenizerConfig(vocab_size=18), folder / "text.model")
     with pytest.raises(CheckpointError, match=r"size mismatch for model\.decoder\.embed_tokens"):
         load_checkpoint(folder)

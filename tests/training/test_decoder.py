@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from harness.errors import InputError
 from harness.training.decoder import build_decoder, packed_losses, packed_mask
 from harness.training.recipe import Architecture
 from tests.training.toy import ARCHITECTURE, VOCABULARY
@@ -74,3 +75,11 @@ def test_dropout_is_drawn_in_training_only():
     assert not torch.equal(losses(), losses())
     model.eval()
     assert torch.equal(losses(), losses())
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_that_knows_no_documents_is_refused(attention):
+    model = build_decoder(ARCHITECTURE, VOCABULARY.size, seed=1)
+    model.set_attn_implementation(attention)
+    with pytest.raises(InputError, match=rf"need the attention 'packed', .*the model has '{attention}'"):
+        packed_losses(model, IDS, torch.zeros_like(IDS), torch.arange(8)[None])

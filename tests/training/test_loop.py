@@ -124,11 +124,28 @@ def test_validation_leaves_out_alternating_where_no_word_times_are():
     ]
 
 
-def test_missing_word_times_are_refused_before_the_first_step():
-    corpus = [*utterances(3), replace(utterances(1)[0], id="bare", starts_s=())]
-    message = "1 of 4 training utterances, such as 'bare', have no word times"
-    with pytest.raises(CorpusError, match=message):
-        Trainer(ARCHITECTURE, config(), formatter(), corpus, utterances(2), state=None)
+def test_a_corpus_without_any_word_times_is_refused_before_the_first_step():
+    bare = [replace(u, starts_s=()) for u in utterances(3)]
+    with pytest.raises(CorpusError, match="None of 3 training utterances, such as 'u0', has word times"):
+        Trainer(ARCHITECTURE, config(), formatter(), bare, utterances(2), state=None)
+
+
+def test_some_missing_word_times_are_trained_around_and_counted():
+    corpus = [*utterances(5), replace(utterances(1)[0], id="bare", starts_s=())]
+    run = Trainer(ARCHITECTURE, config(), formatter(), corpus, utterances(2), state=None)
+    run.run()
+    assert run.stream.num_without_word_times == 1
+    assert run.stream.realized()["ast"]["samples"] > 0
+
+
+def test_validation_takes_so_many_documents_of_each_format():
+    """Every document predicts all of its tokens but the first."""
+    few, many = (trainer(eval_documents=n) for n in (2, 5))
+    for run, number in [(few, 2), (many, 5)]:
+        for kind, batches in run._dev.items():
+            starts = sum(int(((b.positions == 0) & (b.documents >= 0)).sum()) for b in batches)
+            assert starts == number, kind
+    assert few.validate() != many.validate()
 
 
 def test_nothing_to_learn_from_or_to_validate_on_is_refused():

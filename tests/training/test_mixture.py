@@ -2,6 +2,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -111,3 +112,26 @@ def test_documents_cut_to_length_are_counted():
 def test_no_utterance_is_an_error():
     with pytest.raises(CorpusError, match="no utterance"):
         MixtureStream([], formatter(), THIRDS, ratio_unit="tokens", seed=0, max_tokens=9)
+
+
+def test_an_utterance_without_word_times_is_left_out_of_alternating_alone():
+    corpus = utterances(12)
+    corpus[4] = replace(corpus[4], starts_s=())
+    for kind, number in [("ast", 11), ("cst", 12), ("speech", 12), ("text", 12)]:
+        weights = {"speech": 0.0, "text": 0.0, "cst": 0.0, "ast": 0.0, kind: 1.0}
+        made = MixtureStream(corpus, formatter(), Mixture(**weights), ratio_unit="samples", seed=0, max_tokens=999)
+        take(made, number)
+        assert made.realized()[kind]["epochs"] == 1
+        assert made.state()["sources"][kind]["index"] == 0
+        assert made.num_without_word_times == 12 - number
+
+
+def test_other_utterances_are_formatted_as_if_none_lacked_word_times():
+    """Draws depend on an utterance's place in the corpus, which does not move where another is left out."""
+    corpus, only_ast = utterances(12), Mixture(speech=0, text=0, cst=0, ast=1)
+    lacking = [*corpus[:4], replace(corpus[4], starts_s=()), *corpus[5:]]
+    documents = [
+        set(take(MixtureStream(u, formatter(), only_ast, ratio_unit="samples", seed=0, max_tokens=999), n))
+        for u, n in [(corpus, 12), (lacking, 11)]
+    ]
+    assert documents[1] < documents[0]
