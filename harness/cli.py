@@ -752,9 +752,9 @@ def _add_sweep(commands: Any) -> None:
     )  # fmt: skip
     run.add_argument("spec", help="sweep by name, or path to its YAML")
     run.add_argument("--workers", type=_positive, default=1, metavar="K", help="processes or jobs (default: 1)")
-    run.add_argument("--trials", type=_positive, metavar="N", help="designed and adaptive trials (default: the sweep's)")
+    run.add_argument("--trials", type=_positive, metavar="N", help="designed and adaptive ones (default: the sweep's)")
     run.add_argument("--output", metavar="DIR", help="folder of the sweep (default: results/sweeps/<name>)")
-    run.add_argument("--launcher", choices=("local", "slurm"), default="local", help="what starts workers (default: local)")
+    run.add_argument("--launcher", choices=("local", "slurm"), default="local", help="of workers (default: local)")
     run.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE",
         help="parameter of submitit, such as slurm_partition=gpu; may be repeated",

@@ -594,8 +594,8 @@ def training_logger(
 ) -> TrainingLogger:
     """A run that takes metrics step by step; use it in `with`.
 
-    A run whose tag `key_tag` equals that of `tags` is opened again. Its parameters cannot change: one that differs now
-    becomes a tag `resumed.<parameter>`.
+    A run whose tag `key_tag` equals that of `tags` is opened again and takes the other tags. Its parameters cannot
+    change: one that differs now becomes a tag `resumed.<parameter>`.
 
     Raises:
         TrackingError: if the run cannot be opened.
@@ -610,6 +610,9 @@ def training_logger(
             return TrainingLogger(client, config, made.info.run_id, experiment, last={})
         run_id, old = found.info.run_id, found.data.params
         client.update_run(run_id, status="RUNNING")
+        for key, value in tags.items():
+            if found.data.tags.get(key) != value:
+                client.set_tag(run_id, key, value)
         _send(client, run_id, params={key: value for key, value in texts.items() if key not in old})
         for key, value in texts.items():
             if old.get(key, value) != value:
@@ -625,6 +628,56 @@ def _find(client: MlflowClient, experiment: str, key: str, value: str | None) ->
         return None
     order = ["attributes.start_time DESC"]
     return next(iter(client.search_runs([experiment], _tag_filter(key, value), max_results=1, order_by=order)), None)
+
+
+def end_runs(config: TrackingConfig, tags: Mapping[str, str], *, keeping: tuple[str, Sequence[str]] = ("", ())) -> int:
+    """Ends runs that still count as running, as killed; returns how many.
+
+    Args:
+        config: where they are.
+        tags: that they all have.
+        keeping: a tag and its values: runs with one of them stay as they are.
+
+    Raises:
+        TrackingError: if the store does not answer.
+    """
+    key, values = keeping
+    with _reported("Ending abandoned runs", config):
+        client, experiment = _open(config)
+        text = " and ".join(["attributes.status = 'RUNNING'", *(_tag_filter(k, v) for k, v in tags.items())])
+        found = [r for r in client.search_runs([experiment], text) if r.data.tags.get(key) not in values]
+        for run in found:
+            client.set_terminated(run.info.run_id, "KILLED")
+    return len(found)
+
+
+def log_summary(
+    config: TrackingConfig,
+    name: str,
+    *,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    folder: Path,
+    key_tag: str = "key",
+) -> LoggedRun:
+    """Logs one finished run with the files of `folder`, in place of any earlier one with the same `key_tag`.
+
+    Raises:
+        TrackingError: if any of it did not arrive.
+    """
+    with _reported(f"Logging '{name}'", config):
+        client, experiment = _open(config)
+        earlier = client.search_runs([experiment], filter_string=_tag_filter(key_tag, tags[key_tag]))
+        cut = {key: _cut(value, _TAG_CHARS) for key, value in {**config.tags, **tags}.items()}
+        run_id = client.create_run(experiment, run_name=name, tags=cut).info.run_id
+        with _failed_if_interrupted(client, run_id):
+            _send(client, run_id, params=_params(params), metrics=_points(metrics, 0))
+            client.log_artifacts(run_id, str(folder))
+            client.set_terminated(run_id, "FINISHED")
+        for run in earlier:
+            client.delete_run(run.info.run_id)
+    return LoggedRun(run_id, _run_url(config, experiment, run_id))
 
 
 class TrainingLogger:
@@ -688,6 +741,22 @@ class TrainingLogger:
             source = f"{self._client.get_run(self.run_id).info.artifact_uri}/checkpoint"
             version = self._client.create_model_version(name, source, self.run_id)
         return f"models:/{name}/{version.version}"
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Puts tags on the run.
+
+        Raises:
+            TrackingError: if they could not be sent.
+        """
+        with _reported(f"Tagging the training run {self.run_id}", self._config):
+            for key, value in tags.items():
+                self._client.set_tag(self.run_id, key, _cut(value, _TAG_CHARS))
+
+    def abandon(self) -> None:
+        """Leaves the run as it is to whoever has opened it since; nothing more is sent."""
+        self._closed = True
+        if self._monitor:
+            self._monitor.finish()
 
     def close(self, status: Status = "FINISHED") -> None:
         """Sends the rest and ends the run; further calls do nothing.

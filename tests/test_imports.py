@@ -19,7 +19,7 @@ LAYERS = (
     {"metrics", "stats", "training"},
     {"scoring", "generation", "finetune"},
     {"evaluate"},
-    {"sweep", "tracking", "report"},
+    {"sweep", "mixing", "tracking", "report"},
     {"cli"},
     {"__main__"},
 )

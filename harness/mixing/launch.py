@@ -1,0 +1,158 @@
+"""Starting the workers of a sweep: processes on this machine, or jobs of Slurm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ConfigError, HarnessError
+
+#: Workers that die by a signal are replaced so often, all together.
+_REPLACEMENTS = 10
+_POLL_S = 0.5
+
+
+def worker_command(folder: Path, *, device: str, track: bool) -> list[str]:
+    """The command line of one worker."""
+    command = [sys.executable, "-m", "harness", "sweep", "worker", str(folder), "--device", device]
+    return command if track else [*command, "--no-tracking"]
+
+
+def run_local(
+    folder: Path,
+    number: int,
+    *,
+    device: str = "cpu",
+    track: bool = True,
+    tick: Callable[[], None] | None = None,
+) -> None:
+    """Runs workers as processes of this machine until all have ended; their output goes to `logs/`.
+
+    One killed by a signal is replaced. Interrupting this process interrupts them.
+
+    Args:
+        folder: of the sweep.
+        number: of workers.
+        device: of each; `cuda` gives worker i the GPU i of those there are.
+        track: log trials to MLflow.
+        tick: called while waiting.
+
+    Raises:
+        HarnessError: if a worker ended with an error, with the end of its log.
+    """
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    threads = str(max(1, (os.cpu_count() or 1) // number))
+    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    started = 0
+
+    def start(place: int) -> tuple[subprocess.Popen[bytes], Path]:
+        nonlocal started
+        started += 1
+        log = folder / "logs" / f"worker-{place}.log"
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                worker_command(folder, device=_device(device, place), track=track),
+                env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+            )  # fmt: skip
+        return process, log
+
+    workers = {place: start(place) for place in range(number)}
+    failed: list[tuple[int, Path]] = []
+    try:
+        while workers:
+            time.sleep(_POLL_S)
+            if tick:
+                tick()
+            for place, (process, log) in list(workers.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                del workers[place]
+                if code < 0 and started < number + _REPLACEMENTS:
+                    workers[place] = start(place)
+                elif code:
+                    failed.append((code, log))
+    finally:
+        for process, _ in workers.values():
+            process.terminate()
+        for process, _ in workers.values():
+            process.wait()
+    if failed:
+        code, log = failed[0]
+        raise HarnessError(f"{len(failed)} of {number} workers failed (code {code}); the end of {log}:\n{tail(log)}")
+
+
+def _device(device: str, place: int) -> str:
+    if device != "cuda":
+        return device
+    import torch
+
+    return f"cuda:{place % max(1, torch.cuda.device_count())}"
+
+
+def tail(log: Path, lines: int = 8) -> str:
+    """The end of a log."""
+    return "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-lines:])
+
+
+def submit(
+    folder: Path,
+    number: int,
+    options: Sequence[str],
+    *,
+    device: str = "cpu",
+    track: bool = True,
+    cluster: str = "slurm",
+) -> list[Any]:
+    """Hands workers to Slurm through submitit, one job each, and returns the jobs.
+
+    Args:
+        folder: of the sweep, on a file system that all nodes see.
+        number: of workers.
+        options: `key=value` of submitit, such as `slurm_partition=gpu`, `timeout_min=240`.
+        device: of each.
+        track: log trials to MLflow.
+        cluster: `slurm`, or `local` for jobs of submitit's own on this machine.
+
+    Raises:
+        ConfigError: if submitit is not installed, or an option is not `key=value`.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise ConfigError("The launcher slurm needs submitit: pip install 'sutlm-harness[cluster]'.") from None
+    executor = submitit.AutoExecutor(folder=folder / "logs" / "%j", cluster=cluster)
+    executor.update_parameters(name=f"sweep-{folder.name}", **_options(options))
+    command = worker_command(folder.absolute(), device=device, track=track)
+    return [executor.submit(subprocess.run, command, check=True) for _ in range(number)]
+
+
+def _options(pairs: Sequence[str]) -> dict[str, Any]:
+    import yaml
+
+    options = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"--slurm {pair}: write it as key=value, such as slurm_partition=gpu.")
+        options[key] = yaml.safe_load(value)
+    return options
+
+
+def wait_for(jobs: Sequence[Any], tick: Callable[[], None] | None = None) -> None:
+    """Returns when all jobs have ended.
+
+    Raises:
+        HarnessError: if one failed, with the end of its log.
+    """
+    while not all(job.done() for job in jobs):
+        time.sleep(_POLL_S)
+        if tick:
+            tick()
+    if failed := [job for job in jobs if job.exception() is not None]:
+        raise HarnessError(f"{len(failed)} of {len(jobs)} jobs failed: {failed[0].exception()}")
