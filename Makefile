@@ -13,7 +13,7 @@ PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c 'import ensurepi
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all format ablations $(ABLATIONS) sutlm-tiny clean distclean
+.PHONY: help install demo test test-all format ablations $(ABLATIONS) sutlm-tiny transcriber-tiny textlm-tiny clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,12 @@ format: $(STAMP)  ## rewrite the code in the project's format
 
 sutlm-tiny: $(STAMP)  ## train the shipped model again (about an hour on two cores)
 	$(HARNESS) train --model sutlm-tiny --output models/sutlm-tiny
+
+transcriber-tiny: $(STAMP)  ## train PELM's transcriber again, from sutlm-tiny (minutes)
+	$(HARNESS) train --model transcriber-tiny --output models/transcriber-tiny
+
+textlm-tiny: $(STAMP)  ## train PELM's external language model again (minutes)
+	$(HARNESS) train --model textlm-tiny --output models/textlm-tiny
 
 ablations: $(ABLATIONS)  ## train the models that the shipped one is compared with
 

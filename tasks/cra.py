@@ -18,8 +18,8 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
 from harness.corpora.corpus import Corpus
-from harness.corpora.manifest import Utterance
 from harness.errors import CorpusError, InputError
+from harness.halves import cut_in_halves, num_words, with_distinct_continuations, written
 from harness.metrics.retrieval import (
     Ranks,
     Score,
@@ -32,7 +32,7 @@ from harness.metrics.retrieval import (
     rank_of_gold,
 )
 from harness.results import Item, Metric
-from harness.segments import DIRECTIONS, AudioSpan, Direction, Modality, Segment, Speech, Text, modalities_of
+from harness.segments import DIRECTIONS, Direction, Modality, Segment, Text, modalities_of
 from harness.stats import bootstrap_ci
 from harness.task import Answer, Loglikelihoods, Ranking, RankScore, Request, TaskInfo, Unscorable
 
@@ -142,8 +142,14 @@ class Cra:
         """
         needs_times = any("u" in d for d in options.directions) or options.negatives == "length_matched"
         # By id, so that neither draws nor which of two twins is kept depend on the manifest's order.
-        utterances = sorted((u for u in corpus.utterances if _num_words(u) >= options.min_words), key=lambda u: u.id)
-        cut = _distinct([_cut(corpus, u, needs_times) for u in utterances])
+        utterances = sorted((u for u in corpus.utterances if num_words(u) >= options.min_words), key=lambda u: u.id)
+        instead = "cra.directions=[t2t] and cra.negatives=random"
+        halves = [cut_in_halves(corpus, u, needs_times=needs_times, instead=instead) for u in utterances]
+        # A second half that occurs twice would be a wrong negative of its own twin.
+        cut = [
+            Example(h.id, h.speaker, h.prompt, h.continuation, h.seconds, h.audio)
+            for h in with_distinct_continuations(halves)
+        ]
         wanted = limit if limit is not None else options.n
         if len(cut) < 2 or wanted < 2:
             raise CorpusError(
@@ -283,9 +289,9 @@ def _score_one(
     top = chosen[int(np.argmax(scores["pmi"]))]
     spread = {"candidate_ce": {n: gold_cross_entropy(scores[n], example.gold) for n in ("sum", "pmi")}}
     return {
-        "prompt": _words(example.prompt),
-        "gold": _words(chosen[example.gold].continuation),
-        "top": _words(top.continuation),
+        "prompt": written(example.prompt),
+        "gold": written(chosen[example.gold].continuation),
+        "top": written(top.continuation),
         **({"audio": example.audio} if example.audio else {}),
         "num_candidates": len(chosen),
         "ranks": {n: {"rank": r.mid, "better": r.better, "tied": r.tied} for n, r in ranks.items()},
@@ -298,11 +304,6 @@ def _score_one(
     }
 
 
-def _words(half: Mapping[Modality, Segment]) -> str:
-    text = half["text"]
-    return text.text if isinstance(text, Text) else ""
-
-
 def _possible(options: CraOptions, modalities: frozenset[Modality]) -> list[Direction]:
     possible = [d for d in options.directions if set(modalities_of(d)) <= modalities]
     if not possible:
@@ -310,43 +311,6 @@ def _possible(options: CraOptions, modalities: frozenset[Modality]) -> list[Dire
             f"A model of {' and '.join(sorted(modalities))} has none of the directions {', '.join(options.directions)}."
         )
     return possible
-
-
-def _num_words(utterance: Utterance) -> int:
-    return len(utterance.words) if utterance.words is not None else len(utterance.text.split())
-
-
-def _cut(corpus: Corpus, utterance: Utterance, needs_times: bool) -> Example:
-    if utterance.words is None:
-        if needs_times:
-            raise CorpusError(
-                f"Utterance '{utterance.id}' of {corpus.name}:{corpus.split} has no word times, so its speech cannot "
-                "be cut at a word boundary; add alignments, or set cra.directions=[t2t] and cra.negatives=random."
-            )
-        words = utterance.text.split()
-        middle = len(words) // 2
-        halves = " ".join(words[:middle]), " ".join(words[middle:])
-        text: dict[str, dict[Modality, Segment]] = {"a": {"text": Text(halves[0])}, "b": {"text": Text(halves[1])}}
-        return Example(utterance.id, utterance.speaker, text["a"], text["b"], 0.0)
-    words = [w.word for w in utterance.words]
-    middle = min(range(1, len(words)), key=lambda k: abs(utterance.words[k].start - utterance.seconds / 2))  # type: ignore[index]
-    at = utterance.words[middle].start
-    path = corpus.audio_path(utterance)
-    first: dict[Modality, Segment] = {
-        "text": Text(" ".join(words[:middle])),
-        "speech": Speech(AudioSpan(path, 0.0, at)),
-    }
-    second: dict[Modality, Segment] = {
-        "text": Text(" ".join(words[middle:])),
-        "speech": Speech(AudioSpan(path, at, None)),
-    }
-    return Example(utterance.id, utterance.speaker, first, second, utterance.seconds - at, utterance.audio)
-
-
-def _distinct(examples: Sequence[Example]) -> list[Example]:
-    # A second half that occurs twice would be a wrong negative of its own twin.
-    seen: set[str] = set()
-    return [e for e in examples if not (_words(e.continuation) in seen or seen.add(_words(e.continuation)))]  # type: ignore[func-returns-value]
 
 
 def _derangement(n: int, seed: int) -> list[int]:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.config import build, digest, home, merge, plain
+from harness.config import build, digest, file_digest, home, merge, plain
 from harness.corpora.corpus import Corpus
 from harness.errors import ConfigError, InputError
 from harness.model import ModelCard, read_card
-from harness.training.checkpoint import RECORD, Tokenizers, check_replaceable, save_checkpoint
+from harness.training.checkpoint import (
+    RECORD,
+    WEIGHTS,
+    Tokenizers,
+    check_replaceable,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
 from harness.training.data import Progress, open_splits, pair, prepare_tokenizers
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.loop import Step, Trainer, deciding
@@ -158,7 +166,11 @@ def train_model(
     folder = output or home() / "checkpoints" / card.name
     check_replaceable(folder)
     data = data or training_data(card, device=device, progress=progress)
-    recipe = digest({"architecture": architecture, "training": deciding(config), "data": data.identity})
+    identity, weights = data.identity, None
+    if config.start_from is not None:
+        weights = _starting_weights(config.start_from, architecture, data.tokenizers)
+        identity = digest([data.identity, file_digest(weights)])
+    recipe = digest({"architecture": architecture, "training": deciding(config), "data": identity})
     if output is None:
         _check_recipe(folder, recipe)
     trainer = Trainer(
@@ -169,8 +181,10 @@ def train_model(
         data.dev,
         state=state or home() / "training" / f"{card.name}-{recipe[:12]}",
         device=device,
-        identity=data.identity,
+        identity=identity,
     )
+    if weights is not None and trainer.step == 0:
+        load_weights(trainer.model, weights)
     model = trainer.run(on_step)
     losses = {k: v for k, v in trainer.history[-1].items() if k not in ("step", "tokens")} if trainer.history else {}
     record = {
@@ -202,6 +216,20 @@ def train_model(
         num_cut=trainer.stream.num_cut,
         num_without_word_times=trainer.stream.num_without_word_times,
     )
+
+
+def _starting_weights(name: str, architecture: Architecture, tokenizers: Path) -> Path:
+    """The weights of a model that another with the same tokenizers and sizes can start from."""
+    card = read_card(name)
+    found = load_checkpoint(card.require_checkpoint(), sha256=card.sha256)
+    if found.tokenizers.digest != (wanted := Tokenizers.load(tokenizers).digest):
+        raise InputError(
+            f"Training cannot start from '{name}': its tokenizers have the digest {found.tokenizers.digest[:16]}, this "
+            f"recipe's {wanted[:16]}, so that its embeddings would mean other subwords."
+        )
+    if replace(found.architecture, dropout=architecture.dropout) != architecture:
+        raise InputError(f"Training cannot start from '{name}': it is a {found.architecture}, not a {architecture}.")
+    return card.checkpoint_path / WEIGHTS
 
 
 def runnable_as(asked: str, trained: Trained) -> str:

@@ -1,0 +1,702 @@
+"""Perplexity of continuations under an external language model, with the measures that it is blind to beside it.
+
+After the perplexity evaluation of Chou et al. 2023 (arXiv 2310.08715) and of Lakhotia et al. 2021 (Generative Spoken
+Language Modeling, arXiv 2102.01192); the protocol is ours, `sutlm-style`: see docs/metrics.md. Each utterance is cut as
+in CRA. The model continues the first half in four directions, a named transcriber turns speech units into text, and a
+named language model judges the continuation without the prompt. A model that repeats its prompt gets a good perplexity,
+so repetition, diversity, copying and agreement with the true second half are measured on the same outputs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from harness.config import STRICT, digest
+from harness.errors import CorpusError, InputError, UnitSystemError
+from harness.generation import Continue, Generated, Generator, Sampling
+from harness.halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
+from harness.metrics import agreement, repetition
+from harness.metrics.agreement import Floats
+from harness.metrics.repetition import words_of
+from harness.metrics.retrieval import rank_of_gold
+from harness.model import Model
+from harness.results import Item, Metric
+from harness.scoring import Scorer
+from harness.segments import DIRECTIONS, Direction, Modality, Speech, Text, UnitSpan, modalities_of
+from harness.stats import bootstrap_ci, bootstrap_sums_ci
+from harness.task import Loglikelihoods, Plan, Request, Session, TaskInfo
+
+Found = Mapping[str, Any]
+
+#: What the external model reads before the continuation: nothing, or the prompt's reference text.
+SCOPES = ("alone", "given_prompt")
+#: What is judged beside the model's outputs.
+LEVELS = ("reference_text", "reference_units", "shuffled_reference")
+#: Texts that the external model reads together, and tokens of a batch: fixed, so that no rounding hangs on the run.
+_LM_BLOCK, _LM_BATCH_TOKENS = 64, 4096
+#: The transcriber writes at most this many tokens for each unit it reads, and this many more.
+_TRANSCRIPT_TOKENS = (1, 16)
+
+
+@dataclass(frozen=True, config=STRICT)
+class PelmOptions:
+    """The protocol of PELM.
+
+    Attributes:
+        n: prompts, drawn by seed from the split; `--limit` overrides it.
+        seeds: continuations of each prompt.
+        directions: prompt modality → continuation modality, u speech units, t text.
+        transcriber: model that turns units into text; its units are those of the model under evaluation.
+        lm: external language model of text.
+        force: lets the model under evaluation be its own judge.
+        temperature: of sampling; 0 takes the likeliest token.
+        top_k: only the k likeliest tokens; unset means all.
+        top_p: only the likeliest tokens that together reach this probability.
+        scan: further temperatures, one continuation a prompt each, to find the perplexity at the reference's VERT;
+            none leaves that out.
+        min_new_tokens: the model may not end a continuation before.
+        max_new_tokens: a continuation is no longer.
+        max_seconds: of speech, by the mean length of a unit in the true continuations; unset means no such limit.
+        switching: whether the model may switch modality; what it then says in the other one is dropped.
+        normalizer: of all texts before they are judged: `words` keeps lower-case words of letters, digits and
+            apostrophes, `none` keeps texts as they are.
+        min_words: shortest utterance that is cut.
+    """
+
+    n: int = 100
+    seeds: int = 3
+    directions: tuple[Direction, ...] = DIRECTIONS
+    transcriber: str = "transcriber-tiny"
+    lm: str = "textlm-tiny"
+    force: bool = False
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float = 1.0
+    scan: tuple[float, ...] = (0.4, 1.2, 1.6, 2.0)
+    min_new_tokens: int = 0
+    max_new_tokens: int = 64
+    max_seconds: float | None = None
+    switching: bool = False
+    normalizer: Literal["words", "none"] = "words"
+    min_words: int = 4
+
+    def __post_init__(self) -> None:
+        if self.n < 2 or self.seeds < 1 or self.min_words < 2:
+            raise InputError(
+                f"PELM needs n ≥ 2 prompts, seeds ≥ 1 and min_words ≥ 2; found n={self.n}, seeds={self.seeds}, "
+                f"min_words={self.min_words}."
+            )
+        if self.temperature in self.scan or len(set(self.scan)) < len(self.scan):
+            raise InputError(f"pelm.scan holds further temperatures than {self.temperature:g}; found {self.scan}.")
+        for temperature in (self.temperature, *self.scan):
+            self.sampling(temperature)
+
+    def sampling(self, temperature: float) -> Sampling:
+        """How continuations are drawn at a temperature."""
+        return Sampling(temperature, self.top_k, self.top_p)
+
+    def normalize(self, text: str) -> str:
+        """A text as it is judged."""
+        return " ".join(re.findall(r"[\w']+", text.lower())) if self.normalizer == "words" else text
+
+
+@plain_dataclass(frozen=True)
+class Wanted:
+    """A continuation to be made: `seed` counts those of one prompt at one temperature."""
+
+    id: str
+    direction: Direction
+    halves: Halves
+    seed: int
+    temperature: float
+    scan: bool
+
+
+_FIGURE = {
+    "prompt: speech": {"continuation: speech": "pelm.u2u.ppl_corpus", "continuation: text": "pelm.u2t.ppl_corpus"},
+    "prompt: text": {"continuation: speech": "pelm.t2u.ppl_corpus", "continuation: text": "pelm.t2t.ppl_corpus"},
+}
+
+
+class Pelm:
+    """The task; see the module's docstring."""
+
+    info = TaskInfo(
+        name="pelm",
+        version=1,
+        description="perplexity of continuations under an external language model, in u2u, u2t, t2u, t2t",
+        source="after Chou et al. 2023, arXiv 2310.08715; protocol sutlm-style",
+        headline=(
+            *(f"pelm.{d}.ppl_corpus" for d in DIRECTIONS),
+            *(f"pelm.{d}.at_reference_vert.ppl_corpus" for d in DIRECTIONS),
+            *(f"pelm.{d}.vert" for d in DIRECTIONS),
+            "pelm.reference_text.ppl_corpus",
+            "pelm.reference_units.ppl_corpus",
+            "pelm.shuffled_reference.ppl_corpus",
+        ),
+        figures={"pelm_ppl_corpus": _FIGURE},
+    )
+    Options = PelmOptions
+
+    def plan(self, session: Session, options: PelmOptions) -> Plan:
+        """The prompts, with the models that judge.
+
+        Raises:
+            CorpusError: if fewer than 2 utterances can be cut, or word times are missing where speech is asked for.
+            InputError: if the judge is the judged, or the transcriber does not read the model's units.
+        """
+        directions = _possible(options, session.model)
+        halves = _halves(session, options, directions)
+        lm = session.load_model(options.lm)
+        if "text" not in lm.modalities:
+            raise InputError(f"pelm.lm='{options.lm}' takes no text; name a language model of text.")
+        if lm.fingerprint == session.model.fingerprint and not options.force:
+            raise InputError(
+                f"pelm.lm='{options.lm}' is the model under evaluation; perplexity under oneself says how likely one's "
+                "own favorites are. Name another model, or set pelm.force=true."
+            )
+        judges = {"lm": {"name": lm.card.name, "fingerprint": lm.fingerprint}}
+        if _speaks(directions):
+            transcriber = session.load_model(options.transcriber)
+            _check_units(session.model, transcriber, halves[0], options.transcriber)
+            judges["transcriber"] = {"name": transcriber.card.name, "fingerprint": transcriber.fingerprint}
+        prompts = digest([[h.id, written(h.prompt), written(h.continuation), h.audio] for h in halves])
+        return Plan(
+            examples=halves,
+            protocol={
+                **judges,
+                "directions": list(directions),
+                "prompts": prompts,
+                "scopes": list(SCOPES),
+                "definitions": {
+                    "ppl": "per word, without an end token",
+                    "auto_bleu": "fairseq gslm",
+                    "self_bleu": "bleu-2, no brevity penalty, among the outputs of one seed",
+                    "bleu": f"sacrebleu {version('sacrebleu')}, words as they stand",
+                    "wer": f"jiwer {version('jiwer')}",
+                },
+            },
+            signature={
+                **{role: f"{judge['name']}@{judge['fingerprint'][:4]}" for role, judge in judges.items()},
+                "prompts": prompts[:4],
+                "autobleu": "gslm",
+            },
+        )
+
+    def run(self, session: Session, plan: Plan, options: PelmOptions) -> list[Item]:
+        """One record per continuation, with its texts and every score, and one per reference."""
+        halves: Sequence[Halves] = plan.examples
+        directions = _possible(options, session.model)
+        wanted = _wanted(halves, directions, options)
+        said = _continue(session, wanted, halves, options, plan.protocol)
+        units = {i: r["units"] for i, r in said.items() if r.get("units")}
+        if _speaks(directions):
+            units |= _reference_units(session.model, halves)
+        heard = _transcribe(session, units, options, plan.protocol)
+        items = [*_outputs(wanted, said, heard, options), *_references(halves, heard, options)]
+        _judge(session, [i for i in items if "failed" not in i], options, plan.protocol)
+        return _measured(items, {h.id: options.normalize(written(h.continuation)) for h in halves})
+
+    def summarize(self, items: Sequence[Item], options: PelmOptions, *, seed: int) -> dict[str, Metric]:
+        """Metrics of every direction and reference level, with intervals clustered by the prompt's speaker."""
+        metrics: dict[str, Metric] = {}
+        reference = [i for i in items if i["kind"] == "reference_text"]
+        for direction in options.directions:
+            rows = [i for i in items if i["kind"] == "output" and i["direction"] == direction]
+            if rows:
+                summary = _Summary(f"pelm.{direction}", rows, seed)
+                summary.judged()
+                summary.outputs(len(reference))
+                scan = [i for i in items if i["kind"] == "scan" and i["direction"] == direction]
+                if scan and reference:
+                    summary.at_vert([*scan, *(r for r in rows if r["seed"] == 0)], reference)
+                metrics |= summary.metrics
+        for level in LEVELS:
+            if rows := [i for i in items if i["kind"] == level]:
+                summary = _Summary(f"pelm.{level}", rows, seed)
+                summary.judged()
+                if level == "reference_units":
+                    summary.error_rates()
+                metrics |= summary.metrics
+        return metrics
+
+    def item_values(self, items: Sequence[Item], options: PelmOptions) -> dict[str, dict[str, float]]:
+        """What each output adds to the metrics that are means over outputs."""
+        values: dict[str, dict[str, float]] = {}
+        for item in items:
+            if item["kind"] == "output":
+                for name, value in _means(item).items():
+                    values.setdefault(f"pelm.{item['direction']}.{name}", {})[item["id"]] = value
+        return values
+
+
+# --- what is asked ----------------------------------------------------------------------------------------------------
+
+
+def _possible(options: PelmOptions, model: Model) -> list[Direction]:
+    possible = [d for d in options.directions if set(modalities_of(d)) <= model.modalities]
+    if not possible:
+        raise InputError(
+            f"A model of {' and '.join(sorted(model.modalities))} has none of the directions "
+            f"{', '.join(options.directions)}."
+        )
+    return possible
+
+
+def _speaks(directions: Iterable[Direction]) -> bool:
+    return any(modalities_of(d)[1] == "speech" for d in directions)
+
+
+def _halves(session: Session, options: PelmOptions, directions: Iterable[Direction]) -> list[Halves]:
+    corpus, needs_times = session.corpus, any("u" in d for d in directions)
+    utterances = sorted((u for u in corpus.utterances if num_words(u) >= options.min_words), key=lambda u: u.id)
+    cut = with_distinct_continuations(
+        [cut_in_halves(corpus, u, needs_times=needs_times, instead="pelm.directions=[t2t]") for u in utterances]
+    )
+    wanted = session.limit if session.limit is not None else options.n
+    if min(len(cut), wanted) < 2:
+        raise CorpusError(
+            f"PELM needs at least 2 utterances of {options.min_words} words or more; {corpus.name}:{corpus.split} "
+            f"offers {len(cut)}, asked for {wanted}."
+        )
+    if wanted < len(cut):
+        cut = sorted(random.Random(f"pelm {session.seed}").sample(cut, wanted), key=lambda h: h.id)
+    return cut
+
+
+def _wanted(halves: Sequence[Halves], directions: Iterable[Direction], options: PelmOptions) -> list[Wanted]:
+    out = []
+    for direction, half in itertools.product(directions, halves):
+        for seed in range(options.seeds):
+            name = f"{direction}/{half.id}/{seed}"
+            out.append(Wanted(name, direction, half, seed, options.temperature, scan=False))
+        for temperature in options.scan:
+            name = f"{direction}/{half.id}/0/{temperature:g}"
+            out.append(Wanted(name, direction, half, 0, temperature, scan=True))
+    return out
+
+
+def _check_units(model: Model, transcriber: Model, half: Halves, name: str) -> None:
+    modalities: set[Modality] = {"speech", "text"}
+    if not modalities <= transcriber.modalities:
+        raise InputError(f"pelm.transcriber='{name}' does not turn speech into text.")
+    model.prepare([half.continuation["speech"]])
+    for segment in model.decode(model.encode_continuation(half.continuation["speech"])):
+        try:
+            transcriber.encode_continuation(segment)
+        except UnitSystemError as error:
+            raise InputError(
+                f"pelm.transcriber='{name}' does not read the units of '{model.card.name}': {error} Train one on the "
+                "same speech tokenizer (see transcriber-tiny) and name it with --set pelm.transcriber=…."
+            ) from None
+
+
+# --- continuations ----------------------------------------------------------------------------------------------------
+
+
+def _continue(
+    session: Session, wanted: Sequence[Wanted], halves: Sequence[Halves], options: PelmOptions, protocol: Found
+) -> dict[str, Found]:
+    """What the model said, or why it could not, by id."""
+    by_id = {w.id: w for w in wanted}
+    unit_seconds: list[float] = []
+
+    def compute(ids: Sequence[str]) -> Iterator[tuple[str, Found]]:
+        if options.max_seconds is not None and not unit_seconds and _speaks(w.direction for w in wanted):
+            unit_seconds.append(_unit_seconds(session.model, halves))
+        for temperature in dict.fromkeys(by_id[i].temperature for i in ids):
+            generator = Generator(
+                session.model,
+                sampling=options.sampling(temperature),
+                seed=session.seed,
+                batch_tokens=session.batch_tokens,
+                unit_seconds=unit_seconds[0] if unit_seconds else None,
+            )
+            chosen = {by_id[i].id: _request(by_id[i], options) for i in ids if by_id[i].temperature == temperature}
+            session.model.prepare([s for r in chosen.values() for s in r.prompt])
+            refused = {i: why for i, r in chosen.items() if (why := generator.refusal(r))}
+            yield from ((i, {"failed": why}) for i, why in refused.items())
+            # The noise is that of the prompt, at every temperature the same.
+            name = {r.id: i for i, r in chosen.items()}
+            for request, generated in generator.generate([r for i, r in chosen.items() if i not in refused]):
+                yield name[request.id], _said(generated, request.target)
+
+    asked = [options.max_new_tokens, options.min_new_tokens, options.max_seconds, options.switching]
+    return session.records(
+        {w.id: digest([protocol["prompts"], w.direction, w.temperature, w.seed, asked]) for w in wanted},
+        compute,
+        what="continuations",
+    )
+
+
+def _request(wanted: Wanted, options: PelmOptions) -> Continue:
+    source, target = modalities_of(wanted.direction)
+    return Continue(
+        f"{wanted.direction}/{wanted.halves.id}/{wanted.seed}",
+        (wanted.halves.prompt[source],),
+        target,
+        options.max_new_tokens,
+        options.min_new_tokens,
+        options.max_seconds if target == "speech" else None,
+        switching=options.switching,
+    )
+
+
+def _said(generated: Generated, target: Modality) -> Found:
+    spans = [s.units for s in generated.segments if isinstance(s, Speech) and s.units]
+    said: dict[str, Any] = {
+        "num_tokens": len(generated.ids),
+        "ended": generated.ended,
+        "switched": generated.switched,
+    }
+    if target == "text":
+        return {**said, "text": " ".join(s.text for s in generated.segments if isinstance(s, Text))}
+    return {**said, "units": _span(spans)}
+
+
+def _span(spans: Sequence[UnitSpan]) -> dict[str, Any] | None:
+    if not any(span.units for span in spans):
+        return None
+    return {"ids": [u for s in spans for u in s.units], "rate_hz": spans[0].rate_hz, "system": spans[0].system}
+
+
+def _reference_units(model: Model, halves: Sequence[Halves]) -> dict[str, Found]:
+    """The units of the true continuations, by id of their item."""
+    segments = [h.continuation["speech"] for h in halves]
+    model.prepare(segments)
+    decoded = [model.decode(model.encode_continuation(segment)) for segment in segments]
+    spans = [_span([s.units for s in d if isinstance(s, Speech) and s.units]) for d in decoded]
+    return {f"reference_units/{h.id}": span for h, span in zip(halves, spans, strict=True) if span}
+
+
+def _unit_seconds(model: Model, halves: Sequence[Halves]) -> float:
+    """Mean length of a unit in the true continuations, in seconds."""
+    return sum(h.seconds for h in halves) / sum(len(r["ids"]) for r in _reference_units(model, halves).values())
+
+
+# --- transcripts ------------------------------------------------------------------------------------------------------
+
+
+def _transcribe(session: Session, units: Mapping[str, Found], options: PelmOptions, protocol: Found) -> dict[str, str]:
+    """The likeliest text of units, by id."""
+    if not units:
+        return {}
+    per_unit, more = _TRANSCRIPT_TOKENS
+
+    def compute(ids: Sequence[str]) -> Iterator[tuple[str, Found]]:
+        transcriber = session.load_model(options.transcriber)
+        generator = Generator(
+            transcriber, sampling=Sampling(temperature=0.0), seed=0, batch_tokens=session.batch_tokens
+        )
+        requests = []
+        for i in ids:
+            own = units[i]["ids"]
+            span = UnitSpan(tuple(own), (1,) * len(own), units[i]["rate_hz"], units[i]["system"])
+            limit = min(options.max_new_tokens, per_unit * len(own) + more)
+            requests.append(Continue(i, (Speech(units=span),), "text", limit))
+        refused = {r.id: why for r in requests if (why := generator.refusal(r))}
+        yield from ((i, {"failed": why}) for i, why in refused.items())
+        for request, found in generator.generate([r for r in requests if r.id not in refused]):
+            yield request.id, _said(found, "text")
+
+    judge = protocol["transcriber"]["fingerprint"]
+    found = session.records({i: digest([judge, units[i]]) for i in units}, compute, what="transcripts")
+    return {i: record.get("text", "") for i, record in found.items()}
+
+
+# --- items ------------------------------------------------------------------------------------------------------------
+
+
+def _outputs(
+    wanted: Sequence[Wanted], said: Mapping[str, Found], heard: Mapping[str, str], options: PelmOptions
+) -> Iterator[Item]:
+    for w in wanted:
+        found = said[w.id]
+        head = {
+            "id": w.id,
+            "kind": "scan" if w.scan else "output",
+            "direction": w.direction,
+            "group": w.halves.speaker,
+            "example": w.halves.id,
+            "seed": w.seed,
+            "temperature": w.temperature,
+            "prompt": written(w.halves.prompt),
+            "reference": options.normalize(written(w.halves.continuation)),
+        }
+        if "failed" in found:
+            yield {**head, "failed": found["failed"]}
+            continue
+        spoken = modalities_of(w.direction)[1] == "speech"
+        text = heard.get(w.id, "") if spoken else found["text"]
+        yield {
+            **head,
+            "text": options.normalize(text),
+            **({"units": " ".join(map(str, (found["units"] or {"ids": []})["ids"]))} if spoken else {}),
+            "num_tokens": found["num_tokens"],
+            "ended": found["ended"],
+            "switched": found["switched"],
+            **({"audio": w.halves.audio} if w.halves.audio else {}),
+        }
+
+
+def _references(halves: Sequence[Halves], heard: Mapping[str, str], options: PelmOptions) -> Iterator[Item]:
+    for half in halves:
+        text = options.normalize(written(half.continuation))
+        words = text.split()
+        random.Random(f"pelm shuffled {half.id}").shuffle(words)
+        texts = {"reference_text": text, "shuffled_reference": " ".join(words)}
+        name = f"reference_units/{half.id}"
+        if name in heard:
+            texts["reference_units"] = options.normalize(heard[name])
+        for level, own in texts.items():
+            yield {
+                "id": f"{level}/{half.id}",
+                "kind": level,
+                "group": half.speaker,
+                "example": half.id,
+                "seed": 0,
+                "prompt": written(half.prompt),
+                "reference": text,
+                "text": own,
+            }
+
+
+def _judge(session: Session, items: Sequence[Item], options: PelmOptions, protocol: Found) -> None:
+    """Adds to every item with words its negative loglikelihood under the external model, in both scopes (nats)."""
+    asked = sorted({(scope, _context(item, scope, options), item["text"]) for item in items if item["text"]
+                    for scope in SCOPES})  # fmt: skip
+    blocks = {f"block {n}": asked[n : n + _LM_BLOCK] for n in range(0, len(asked), _LM_BLOCK)}
+
+    def compute(names: Sequence[str]) -> Iterator[tuple[str, Found]]:
+        lm = session.load_model(options.lm)
+        for name in names:
+            pools = [(Text(text),) for _, _, text in blocks[name]]
+            requests = [
+                Request(str(i), (Text(context),) if context else (), "text", "text", pool, (0,))
+                for i, ((_, context, _), pool) in enumerate(zip(blocks[name], pools, strict=True))
+            ]
+            answers = Scorer(lm, batch_tokens=_LM_BATCH_TOKENS).answer(requests)
+            nll = [float(-a.values[0]) if isinstance(a, Loglikelihoods) else a.reason for _, a in answers]
+            yield name, {"nll": nll}
+
+    judge = protocol["lm"]["fingerprint"]
+    found = session.records({n: digest([judge, b]) for n, b in blocks.items()}, compute, what="perplexity")
+    nll = {question: value for name, block in blocks.items()
+           for question, value in zip(block, found[name]["nll"], strict=True)}  # fmt: skip
+    for item in items:
+        item["num_words"] = len(item["text"].split())
+        if item["text"]:
+            values = {scope: nll[scope, _context(item, scope, options), item["text"]] for scope in SCOPES}
+            if reasons := [v for v in values.values() if isinstance(v, str)]:
+                item["failed"] = reasons[0]
+            else:
+                item["nll"] = values
+
+
+def _context(item: Item, scope: str, options: PelmOptions) -> str:
+    return options.normalize(item["prompt"]) if scope == "given_prompt" else ""
+
+
+def _measured(items: list[Item], references: Mapping[str, str]) -> list[Item]:
+    """Adds repetition, copying and agreement."""
+    key: Callable[[Item], tuple[Any, ...]] = lambda i: (i["kind"], i.get("direction"), i.get("temperature"), i["seed"])  # noqa: E731
+    scored = sorted((i for i in items if "failed" not in i), key=lambda i: (*map(str, key(i)), i["id"]))
+    for _, run in itertools.groupby(scored, key):
+        group = list(run)
+        words = [words_of(i["text"]) for i in group]
+        among = repetition.self_bleu(words) if len(words) > 1 else [0.0]
+        for item, own, value in zip(group, words, among, strict=True):
+            item |= {"auto_bleu": repetition.auto_bleu(own), "self_bleu": value}
+        if group[0]["kind"] in ("output", "reference_units"):
+            _compare(group, references)
+    return items
+
+
+def _compare(group: Sequence[Item], references: Mapping[str, str]) -> None:
+    names = list(references)
+    alike = agreement.resemblance([i["text"] for i in group], list(references.values()))
+    for item, row in zip(group, alike, strict=True):
+        text, reference, prompt = item["text"], item["reference"], words_of(item["prompt"])
+        words = words_of(text)
+        item["word_errors"], item["reference_words"] = agreement.word_errors(text, reference)
+        if item["kind"] == "reference_units":
+            item["character_errors"], item["reference_characters"] = agreement.character_errors(text, reference)
+            continue
+        item["bleu_counts"] = agreement.bleu_counts(text, reference)
+        item["chrf"] = agreement.chrf(text, reference)
+        item["retrieved"] = rank_of_gold(row, names.index(item["example"]), tolerance=1e-12).recall_at(1)
+        if words:
+            item["copied_lcs"] = repetition.copied_subsequence(words, prompt)
+        if len(words) > 1:
+            item["copied_2grams"] = repetition.copied_ngrams(words, prompt)
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+#: Metrics that are means over the outputs that have them, with their direction of better and their support.
+_MEANS: dict[str, tuple[bool | None, tuple[float, float] | None]] = {
+    "nll_mean": (False, None),
+    "given_prompt.nll_mean": (False, None),
+    "empty_share": (False, (0.0, 1.0)),
+    "switched_share": (None, (0.0, 1.0)),
+    "auto_bleu": (False, (0.0, 100.0)),
+    "self_bleu": (False, (0.0, 100.0)),
+    "copied_lcs": (False, (0.0, 100.0)),
+    "copied_2grams": (False, (0.0, 100.0)),
+    "chrf": (True, (0.0, 100.0)),
+    "retrieval.r_at_1": (True, (0.0, 1.0)),
+}
+
+
+def _means(item: Item) -> dict[str, float]:
+    found = {"empty_share": float(not item["text"]), "auto_bleu": item["auto_bleu"], "self_bleu": item["self_bleu"]}
+    if "nll" in item:
+        for scope, prefix in (("alone", ""), ("given_prompt", "given_prompt.")):
+            found[f"{prefix}nll_mean"] = item["nll"][scope] / item["num_words"]
+    if item["kind"] == "output":
+        found |= {
+            "switched_share": float(item["switched"]),
+            "chrf": item["chrf"],
+            "retrieval.r_at_1": item["retrieved"],
+        }
+        found |= {name: item[name] for name in ("copied_lcs", "copied_2grams") if name in item}
+    return found
+
+
+class _Summary:
+    """Metrics of items of one kind, keyed `<prefix>.<metric>`."""
+
+    def __init__(self, prefix: str, rows: Sequence[Item], seed: int) -> None:
+        self.prefix, self.rows, self.seed = prefix, sorted(rows, key=lambda r: str(r["id"])), seed
+        self.metrics: dict[str, Metric] = {}
+
+    def judged(self) -> None:
+        """Perplexity in both scopes, share of empty texts, repetition."""
+        for scope, prefix in (("alone", ""), ("given_prompt", "given_prompt.")):
+            with_words = [r for r in self.rows if "nll" in r]
+            if with_words:
+                sums = [[r["nll"][scope], r["num_words"]] for r in with_words]
+                self._add_perplexity(f"{prefix}ppl_corpus", with_words, sums)
+                each = [a / b for a, b in sums]
+                self._add(f"{prefix}nll_median", with_words, each, higher=False, statistic="median")
+        self._add_means()
+        self._add_sums("vert", self.rows, [[r["self_bleu"], r["auto_bleu"], 1] for r in self.rows], _vert, higher=False)
+        runs = itertools.groupby(sorted(self.rows, key=lambda r: int(r["seed"])), lambda r: r["seed"])
+        words = [[words_of(r["text"]) for r in run] for _, run in runs]
+        if all(any(len(w) > 1 for w in run) for run in words):
+            value = sum(map(repetition.distinct, words)) / len(words)
+            self.metrics[f"{self.prefix}.distinct_2"] = Metric(value, len(self.rows), higher_is_better=True)
+
+    def outputs(self, num_references: int) -> None:
+        """Agreement with the references, which only outputs of the model are measured by."""
+        chance = 1 / num_references if num_references else None
+        key = f"{self.prefix}.retrieval.r_at_1"
+        found = self.metrics[key]
+        self.metrics[key] = Metric(found.value, found.n, True, ci95=found.ci95, chance=chance)
+        counts = [r["bleu_counts"] for r in self.rows]
+        if sum(c[7] for c in counts):
+            self._add_sums("bleu", self.rows, counts, agreement.corpus_bleu, higher=True)
+        self.error_rates()
+
+    def error_rates(self) -> None:
+        """Word errors against the references, and character errors where they were counted."""
+        words = [[r["word_errors"], r["reference_words"]] for r in self.rows]
+        self._add_sums("wer", self.rows, words, agreement.error_rate, higher=False)
+        if all("character_errors" in r for r in self.rows):
+            characters = [[r["character_errors"], r["reference_characters"]] for r in self.rows]
+            self._add_sums("cer", self.rows, characters, agreement.error_rate, higher=False)
+
+    def at_vert(self, rows: Sequence[Item], reference: Sequence[Item]) -> None:
+        """Perplexity where the outputs repeat as much as the reference, between two temperatures of the scan.
+
+        Log-perplexity is taken as linear in VERT between neighboring temperatures; of several crossings the one at
+        the lowest temperature counts. Without a crossing there is no such perplexity, and `reached` is 0.
+        """
+        wanted = _vert_of(reference)
+        by_temperature: dict[float, list[Item]] = {}
+        for row in rows:
+            by_temperature.setdefault(row["temperature"], []).append(row)
+        points = [(_vert_of(own), _log_perplexity(own)) for _, own in sorted(by_temperature.items())]
+        found = None
+        for (vert, log), (next_vert, next_log) in itertools.pairwise(points):
+            if log is not None and next_log is not None and min(vert, next_vert) <= wanted <= max(vert, next_vert):
+                weight = (wanted - vert) / (next_vert - vert) if next_vert != vert else 0.0
+                found = math.exp(log + weight * (next_log - log))
+                break
+        n = len(rows)
+        key = f"{self.prefix}.at_reference_vert"
+        if found is not None:
+            self.metrics[f"{key}.ppl_corpus"] = Metric(found, n, higher_is_better=False)
+        self.metrics[f"{key}.reached"] = Metric(float(found is not None), n, higher_is_better=True)
+
+    def _add_means(self) -> None:
+        means = {str(r["id"]): _means(r) for r in self.rows}
+        for name, (higher, support) in _MEANS.items():
+            rows = [r for r in self.rows if name in means[str(r["id"])]]
+            if rows:
+                self._add(name, rows, [means[str(r["id"])][name] for r in rows], higher=higher, support=support)
+
+    def _add(
+        self,
+        name: str,
+        rows: Sequence[Item],
+        values: Sequence[float],
+        *,
+        higher: bool | None,
+        statistic: Literal["mean", "median"] = "mean",
+        support: tuple[float, float] | None = None,
+    ) -> None:
+        groups = [r["group"] for r in rows]
+        interval = bootstrap_ci(values, groups, seed=self.seed, statistic=statistic, support=support)
+        self.metrics[f"{self.prefix}.{name}"] = interval.metric(higher_is_better=higher)
+
+    def _add_sums(
+        self,
+        name: str,
+        rows: Sequence[Item],
+        sums: Sequence[Sequence[float]],
+        statistic: Callable[[Floats], Floats],
+        *,
+        higher: bool,
+    ) -> None:
+        found = bootstrap_sums_ci(sums, statistic, [r["group"] for r in rows], seed=self.seed)
+        # None of these is below 0; an interval by standard errors does not know.
+        bounds = found.bounds and (max(0.0, found.bounds[0]), max(0.0, found.bounds[1]))
+        self.metrics[f"{self.prefix}.{name}"] = Metric(found.value, found.n, higher, ci95=bounds)
+
+    def _add_perplexity(self, name: str, rows: Sequence[Item], sums: Sequence[Sequence[float]]) -> None:
+        """The exponential of nats per word; so are the ends of its interval."""
+        found = bootstrap_sums_ci(sums, _nats_per_word, [r["group"] for r in rows], seed=self.seed)
+        bounds = found.bounds and (math.exp(found.bounds[0]), math.exp(found.bounds[1]))
+        self.metrics[f"{self.prefix}.{name}"] = Metric(math.exp(found.value), found.n, False, ci95=bounds)
+
+
+def _nats_per_word(sums: Floats) -> Floats:
+    with np.errstate(all="ignore"):
+        return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def _vert(sums: Floats) -> Floats:
+    return np.asarray(np.sqrt(sums[..., 0] * sums[..., 1]) / sums[..., 2])
+
+
+def _vert_of(rows: Sequence[Item]) -> float:
+    return float(_vert(np.array([[r["self_bleu"], r["auto_bleu"], 1.0] for r in rows]).sum(0)))
+
+
+def _log_perplexity(rows: Sequence[Item]) -> float | None:
+    judged = [r for r in rows if "nll" in r]
+    return sum(r["nll"]["alone"] for r in judged) / sum(r["num_words"] for r in judged) if judged else None
+
+
+TASK = Pelm()
