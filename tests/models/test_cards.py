@@ -9,7 +9,7 @@ from harness.corpora.manifest import write_manifest
 from harness.errors import CheckpointError, ConfigError
 from harness.model import ModelCard, card_names, load_model, read_card
 from harness.training.recipe import Architecture, TokenizersConfig, TrainingConfig
-from harness.training.train import train_model, training_card
+from harness.training.train import runnable_as, train_model, training_card
 
 TRAINED_HERE = [name for name in card_names() if read_card(name).adapter == "sutlm"]
 
@@ -37,6 +37,13 @@ def test_every_card_of_ours_can_be_trained(name):
 def test_a_card_is_not_inherited_with_its_weights():
     assert read_card("sutlm-tiny-ast").checkpoint != read_card("sutlm-tiny").checkpoint
     assert read_card("sutlm-tiny-ast").architecture == read_card("sutlm-tiny").architecture
+
+
+def test_a_derived_card_does_not_come_from_where_its_base_does(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: sutlm-tiny\nname: mine\n")
+    mine = read_card(str(tmp_path / "mine.yaml"))
+    assert (mine.source, mine.checkpoint, mine.sha256) == ("", None, None)
+    assert read_card("sutlm-tiny").source
 
 
 # --- sutlm-350m -------------------------------------------------------------------------------------------------------
@@ -79,6 +86,14 @@ def test_350m_reads_librispeech_unless_told_otherwise(offline_card):
     assert offline_card.corpus == "demo"
 
 
+def test_350m_on_another_corpus_is_another_model(offline_card):
+    """So that a trial on demo does not overwrite weights trained on LibriSpeech."""
+    assert offline_card.name == "sutlm-350m-demo"
+    assert (offline_card.checkpoint, offline_card.sha256, offline_card.source) == (None, None, "")
+    for corpus in (None, "librispeech"):
+        assert training_card(read_card("sutlm-350m"), corpus=corpus, settings={}).name == "sutlm-350m"
+
+
 def test_350m_on_demo_shares_the_tokenizers_of_the_tiny_model(offline_card):
     ours, tiny = (build(TokenizersConfig, c.tokenizers, where="") for c in (offline_card, read_card("sutlm-tiny")))
     assert ours == tiny
@@ -92,6 +107,7 @@ def test_350m_on_demo_takes_the_two_short_steps_of_the_readme():
     assert (training.steps, training.batch_tokens, training.row_tokens) == (2, 512, 256)
     assert training.accumulate == 1
     assert training.dtype == "float32"
+    assert training.validation_documents == 8
 
 
 def test_350m_without_weights_says_how_to_train_it(empty_home):
@@ -124,8 +140,9 @@ def test_350m_takes_two_steps_and_is_loaded(harness_home, empty_home, tmp_path, 
     }  # fmt: skip
     trained = train_model(training_card(read_card("sutlm-350m"), corpus="demo", settings=settings))
     assert trained.steps == 2
-    assert trained.checkpoint == empty_home / "checkpoints" / "sutlm-350m"
-    assert sum(p.numel() for p in load_model("sutlm-350m").module.parameters()) > 300e6
+    assert trained.checkpoint == empty_home / "checkpoints" / "sutlm-350m-demo"
+    assert runnable_as("sutlm-350m", trained) == str(trained.checkpoint)
+    assert sum(p.numel() for p in load_model(str(trained.checkpoint)).module.parameters()) > 300e6
 
 
 # --- what harness train makes of a card -------------------------------------------------------------------------------
@@ -148,6 +165,12 @@ def test_with_corpus_may_name_the_splits():
         "train": ["ljspeech:all"],
         "dev": ["ljspeech:dev"],
     }
+
+
+@pytest.mark.parametrize(("corpus", "name"), [("a/b.jsonl", "toy-b"), ("a/b.py:CORPUS", "toy-b"), ("b", "toy-b")])
+def test_the_name_on_another_corpus_has_its_short_name(corpus, name):
+    assert training_card(ModelCard("toy", "sutlm"), corpus=corpus, settings={}).name == name
+    assert training_card(ModelCard("toy", "sutlm"), corpus=corpus, settings={"name": "mine"}).name == "mine"
 
 
 def test_only_our_adapter_is_trained():
