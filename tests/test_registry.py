@@ -57,7 +57,9 @@ def test_loads_what_the_module_exports(things):
 
 def test_names_can_have_hyphens(site, things):
     (site / "things_of_ours" / "red_apple.py").write_text('"""Another fruit."""\nTHING = "a red apple"\n')
-    hyphens = Registry(kind="thing", package="things_of_ours", attribute="THING", group=GROUP, hyphens=True)
+    hyphens: Registry[str] = Registry(
+        kind="thing", package="things_of_ours", attribute="THING", group=GROUP, hyphens=True
+    )
     assert hyphens.sources()["red-apple"] == "things_of_ours.red_apple"
     assert hyphens.load("red-apple") == "a red apple"
     assert hyphens.first_line("red-apple") == "Another fruit."

@@ -91,7 +91,7 @@ def test_phrases_compare_as_they_are_written():
 
 def mention_scores(gold, predicted, mapping, *, phrases):
     """Micro, macro and per-label precision, recall, F1 of mentions: every gold one strikes out one equal prediction."""
-    counts = {}
+    counts: dict[str, list[int]] = {}
     for utterance in gold:
         sides = []
         for side in (gold[utterance], predicted[utterance]):
