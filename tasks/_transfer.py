@@ -1,0 +1,695 @@
+"""Transfer between modalities: fine-tune on speech, on text or on both, test on speech and on text.
+
+What SLUE-SA and SLUE-NER share: which trainings there are and how the learning rate is chosen, the cells of the
+matrix, the cascade and majority baselines, intervals. See docs/metrics.md, "SLUE transfer matrix".
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
+
+from harness.config import STRICT, digest
+from harness.corpora.corpus import Corpus
+from harness.corpora.manifest import Utterance
+from harness.errors import CorpusError, InputError, UnknownNameError
+from harness.finetune import (
+    Job,
+    Lesson,
+    Recipe,
+    Tuned,
+    choose,
+    drop_weights,
+    fine_tune,
+    job_digest,
+    load_tuned,
+    task_tokens,
+)
+from harness.generation import Continue, Generator, Sampling
+from harness.model import Model, read_card
+from harness.results import Item, Metric
+from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text
+from harness.stats import bootstrap_sums_ci
+from harness.task import Plan, Session, TaskInfo
+
+Floats = NDArray[np.float64]
+#: Values `(…,)` of sums `(…, m)`.
+Statistic = Callable[[Floats], Floats]
+TrainOn = Literal["speech", "text", "both"]
+MODALITIES: tuple[Modality, ...] = ("speech", "text")
+#: How often gold is dealt out anew to find what predictions reach that have nothing to do with their utterances.
+_SHUFFLES = 20
+_RESAMPLES = 2000
+#: A transcript has at most so many tokens for each token of speech, and so many more.
+_TRANSCRIPT_SHARE, _TRANSCRIPT_MORE = 2, 16
+
+
+@dataclass(frozen=True, config=STRICT)
+class TransferOptions:
+    """The protocol that both tasks share.
+
+    Attributes:
+        train_on: conditions of training: `speech`, `text`, or `both`, each utterance in both modalities.
+        test_on: conditions of testing.
+        seeds: trainings of each condition; the seed decides new weights, order and dropout.
+        train_utterances: drawn by the run's seed from the train split; unset takes all.
+        dev_utterances: drawn likewise from the dev split, for early stopping and the choice of the learning rate.
+        learning_rates: tried with the first seed; the one with the lowest dev loss serves the other seeds.
+        method: `full` or `lora`.
+        lora_rank: of `lora`.
+        epochs: at most.
+        patience: epochs without a lower dev loss after which training stops.
+        batch_size: sequences per step.
+        transcriber: model that turns speech into text for the cascade baseline; unset, or without weights here, there
+            is none.
+        control: `shuffled_labels` deals the labels of training and dev utterances out anew, which must land at chance.
+    """
+
+    train_on: tuple[TrainOn, ...] = ("speech", "text", "both")
+    test_on: tuple[Modality, ...] = ("speech", "text")
+    seeds: int = 3
+    train_utterances: int | None = 1500
+    dev_utterances: int | None = 100
+    learning_rates: tuple[float, ...] = (1e-3,)
+    method: Literal["full", "lora"] = "full"
+    lora_rank: int = 16
+    epochs: int = 4
+    patience: int = 2
+    batch_size: int = 16
+    transcriber: str | None = "transcriber-tiny"
+    control: Literal["none", "shuffled_labels"] = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("train_on", "test_on", "learning_rates"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"{name} names at least one, each once; found {list(values)}.")
+        counts = {name: getattr(self, name) for name in ("seeds", "train_utterances", "dev_utterances")}
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                raise InputError(f"{name} is at least 1; found {value}.")
+        for rate in self.learning_rates:
+            self.recipe(rate)
+
+    def recipe(self, learning_rate: float) -> Recipe:
+        """How weights are trained at a learning rate."""
+        return Recipe(
+            method=self.method,
+            learning_rate=learning_rate,
+            epochs=self.epochs,
+            patience=self.patience,
+            batch_size=self.batch_size,
+            lora_rank=self.lora_rank,
+        )
+
+
+@plain_dataclass(frozen=True)
+class Example:
+    """A labeled utterance; `id` is the utterance's, `gold` its label as JSON values."""
+
+    id: str
+    speaker: str
+    segments: Mapping[Modality, Segment]
+    gold: Any
+
+
+@plain_dataclass(frozen=True)
+class TransferPlan(Plan):
+    """A plan with the utterances to learn and to validate on, and the conditions that the model's modalities allow."""
+
+    train: tuple[Example, ...] = ()
+    dev: tuple[Example, ...] = ()
+    train_on: tuple[TrainOn, ...] = ()
+    test_on: tuple[Modality, ...] = ()
+
+
+class TransferTask(ABC):
+    """The procedure of both tasks; a task says what its labels are and how they are learned, told and counted."""
+
+    info: ClassVar[TaskInfo]
+    Options: ClassVar[type]
+    #: Statistics of summed `columns` `(…, m)`, in per cent, by metric; the first is the headline.
+    statistics: ClassVar[Mapping[str, Statistic]]
+    #: Those with an interval.
+    with_interval: ClassVar[frozenset[str]]
+    #: What the mean of `score` is called.
+    score_name: ClassVar[str]
+
+    # --- what a task says ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def check(self, model: Model, options: Any) -> None:
+        """Refuses what the model or the options cannot do."""
+
+    @abstractmethod
+    def gold(self, utterance: Utterance) -> Any:
+        """The label of an utterance as JSON values; None where it has none."""
+
+    @abstractmethod
+    def tokens(self, model: Model) -> tuple[str, ...]:
+        """Names of the tokens to add."""
+
+    @abstractmethod
+    def num_classes(self, options: Any) -> int:
+        """Outputs of the classification head; 0 for none."""
+
+    @abstractmethod
+    def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
+        """What is read of an utterance before anything is predicted."""
+
+    @abstractmethod
+    def lesson(self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: Any, options: Any) -> Lesson:
+        """What is to be learned of an utterance in one modality."""
+
+    @abstractmethod
+    def predict(
+        self, tuned: Tuned, segments: Mapping[str, Segment], options: Any, *, longest: int, batch_tokens: int
+    ) -> Iterator[tuple[str, Any]]:
+        """Predictions as JSON values by id; `longest` is the number of targets of the longest lesson."""
+
+    @abstractmethod
+    def majority(self, golds: Sequence[Any]) -> Any:
+        """What to predict of every utterance when nothing but the training labels is known."""
+
+    @abstractmethod
+    def columns(self, predicted: Any, gold: Any) -> list[float]:
+        """Counts of one utterance, whose sums `statistics` are of."""
+
+    @abstractmethod
+    def score(self, predicted: Any, gold: Any) -> float:
+        """The utterance's own score in per cent, higher is better."""
+
+    def weights(self, golds: Sequence[Any], options: Any) -> list[float]:
+        """Weight in the loss of each training utterance."""
+        return [1.0] * len(golds)
+
+    def needed(self, tuned: Tuned, segment: Segment, options: Any, longest: int) -> int:
+        """Tokens that the utterance and what is predicted of it may take together."""
+        return len(self.context(tuned, tuned.tokens, segment)) + longest
+
+    # --- the procedure ------------------------------------------------------------------------------------------------
+
+    def plan(self, session: Session, options: Any) -> TransferPlan:
+        """Which utterances are trained, validated and tested on.
+
+        Raises:
+            InputError: if the model cannot do what is asked, or the test split is one that is trained on.
+            CorpusError: if utterances have no labels.
+        """
+        self.check(session.model, options)
+        corpora = {"train": _train_split(session), "dev": session.split("dev")}
+        if session.corpus.split in (corpora["train"].split, "dev"):
+            raise InputError(
+                f"{self.info.name} trains on '{corpora['train'].split}' and stops by 'dev'; test on another split "
+                f"than '{session.corpus.split}'."
+            )
+        known = session.model.modalities
+        train_on = tuple(c for c in options.train_on if (known >= set(MODALITIES) if c == "both" else c in known))
+        test_on = tuple(m for m in options.test_on if m in known)
+        if not train_on or not test_on:
+            raise InputError(
+                f"A model of {' and '.join(sorted(known))} cannot be trained on {', '.join(options.train_on)} and "
+                f"tested on {', '.join(options.test_on)}."
+            )
+        train = self._examples(corpora["train"], options.train_utterances, session.seed)
+        dev = self._examples(corpora["dev"], options.dev_utterances, session.seed)
+        test = self._examples(session.corpus, session.limit, session.seed)
+        if options.control == "shuffled_labels":
+            train, dev = _dealt_anew(train, session.seed), _dealt_anew(dev, session.seed)
+        transcriber = _transcriber(session, options, test_on, train_on)
+        return TransferPlan(
+            examples=test,
+            protocol={
+                "train_corpus_digest": corpora["train"].digest,
+                "dev_corpus_digest": corpora["dev"].digest,
+                "train_examples": digest([e.id for e in train]),
+                "dev_examples": digest([e.id for e in dev]),
+                "transcriber": transcriber.fingerprint if transcriber else None,
+            },
+            signature={"cascade": f"{options.transcriber}@{transcriber.fingerprint[:4]}" if transcriber else "none"},
+            train=train,
+            dev=dev,
+            train_on=train_on,
+            test_on=test_on,
+        )
+
+    def run(self, session: Session, plan: Plan, options: Any) -> list[Item]:
+        """Trainings, then one record per utterance, cell and seed; then those of the baselines."""
+        if not isinstance(plan, TransferPlan):
+            raise TypeError(f"{self.info.name} runs the plan that it made; found {type(plan).__name__}.")
+        test: Sequence[Example] = plan.examples
+        session.model.prepare([e.segments[m] for m in plan.test_on for e in test])
+        trainings = self._train(session, plan, options)
+        inputs = {m: {e.id: e.segments[m] for e in test} for m in plan.test_on}
+        transcripts = self._transcripts(session, plan, options)
+        items = [training.item() for training in trainings]
+        cells = [_Cell(f"train_{t.condition}.test_{m}", t, inputs[m]) for t in trainings for m in plan.test_on]
+        if transcripts:
+            cells += [_Cell("cascade.test_speech", t, transcripts) for t in trainings if t.condition == "text"]
+        found = self._predictions(session, cells, options)
+        by_id = {e.id: e for e in test}
+        for cell in cells:
+            for i in cell.inputs:
+                head = {"id": cell.request(i), "cell": cell.name, "seed": cell.training.seed, "group": by_id[i].speaker}
+                items.append({**head, "utterance": i, **self._shown(found[cell.request(i)], by_id[i], cell.inputs[i])})
+        majority = self.majority([e.gold for e in plan.train])
+        for e in test:
+            head = {"id": f"majority.test/{e.id}", "cell": "majority.test", "seed": 0, "group": e.speaker}
+            items.append({**head, "utterance": e.id, **self._shown({"predicted": majority}, e, e.segments["text"])})
+        return items
+
+    def summarize(self, items: Sequence[Item], options: Any, *, seed: int) -> dict[str, Metric]:
+        """The matrix and its baselines: means over seeds, each with an interval over speakers and seeds."""
+        metrics: dict[str, Metric] = {}
+        for condition, rows in _grouped([i for i in items if "best_loss" in i], "condition").items():
+            key, n = f"{self.info.name}.train_{condition}", len(rows)
+            metrics[f"{key}.training.learning_rate"] = Metric(rows[0]["learning_rate"], n, None)
+            metrics[f"{key}.training.dev_loss"] = Metric(float(np.mean([r["best_loss"] for r in rows])), n, False)
+        cells = {
+            name: _Table.of(rows, self.columns)
+            for name, rows in _grouped([i for i in items if "cell" in i], "cell").items()
+        }
+        for name, table in cells.items():
+            metrics |= self._cell_metrics(name, table, seed)
+            if name != "majority.test":
+                metrics |= self._compared(name, cells, seed)
+        return metrics
+
+    def item_values(self, items: Sequence[Item], options: Any) -> dict[str, dict[str, float]]:
+        """Of each cell the mean of the utterances' own scores."""
+        cells = _grouped([i for i in items if "cell" in i], "cell")
+        return {
+            f"{self.info.name}.{name}.{self.score_name}": {i["id"]: float(i["score"]) for i in rows}
+            for name, rows in cells.items()
+        }
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def _examples(self, corpus: Corpus, number: int | None, seed: int) -> tuple[Example, ...]:
+        labeled = [(u, self.gold(u)) for u in sorted(corpus.utterances, key=lambda u: u.id)]
+        if bare := [u.id for u, gold in labeled if gold is None]:
+            raise CorpusError(
+                f"{len(bare)} of {len(labeled)} utterances of {corpus.name}:{corpus.split}, such as '{bare[0]}', lack "
+                f"the labels that {self.info.name} needs. Where labels are withheld (blind test sets), give another "
+                "--split; else another --corpus."
+            )
+        if number is not None and number < len(labeled):
+            draw = random.Random(f"{self.info.name} {corpus.split} {seed}")
+            labeled = sorted(draw.sample(labeled, number), key=lambda pair: pair[0].id)
+        return tuple(
+            Example(u.id, u.speaker, {"speech": Speech(AudioSpan(corpus.audio_path(u))), "text": Text(u.text)}, gold)
+            for u, gold in labeled
+        )
+
+    def _train(self, session: Session, plan: TransferPlan, options: Any) -> list[_Training]:
+        """Every condition with every seed, at the learning rate that was best with the first seed."""
+        lessons = {c: self._lessons(session.model, plan, c, options) for c in plan.train_on}
+        for condition, (train, _) in lessons.items():
+            if not train:
+                raise InputError(f"No sequence to train on {condition} fits into {session.model.max_length} tokens.")
+
+        def training(condition: TrainOn, rate: float, seed: int) -> _Training:
+            train, dev = lessons[condition]
+            recipe = options.recipe(rate)
+            own = session.seed * options.seeds + seed
+            job = Job(self.tokens(session.model), self.num_classes(options), recipe, own, train, dev)
+            return _Training(condition, seed, job, job_digest(session.model, job))
+
+        rates = {c: [training(c, rate, 0) for rate in options.learning_rates] for c in plan.train_on}
+        records = _records_of(session, [t for tried in rates.values() for t in tried], "training")
+        trainings = []
+        for condition, tried in rates.items():
+            best = choose([t.job for t in tried], [records[t.digest] for t in tried])
+            for other in (t for t in tried if t is not tried[best]):
+                drop_weights(session.model, other.job)
+            rate = tried[best].job.recipe.learning_rate
+            trainings += [tried[best], *(training(condition, rate, seed) for seed in range(1, options.seeds))]
+        records |= _records_of(session, [t for t in trainings if t.digest not in records], "training, more seeds")
+        return [replace(t, record=records[t.digest]) for t in trainings]
+
+    def _lessons(
+        self, model: Model, plan: TransferPlan, condition: TrainOn, options: Any
+    ) -> tuple[tuple[Lesson, ...], tuple[Lesson, ...]]:
+        modalities = MODALITIES if condition == "both" else (condition,)
+        model.prepare([e.segments[m] for m in modalities for e in (*plan.train, *plan.dev)])
+        weights, tokens = self.weights([e.gold for e in plan.train], options), task_tokens(model, self.tokens(model))
+        out = []
+        for examples, weighed in ((plan.train, weights), (plan.dev, [1.0] * len(plan.dev))):
+            made = [
+                replace(self.lesson(model, tokens, e.segments[m], e.gold, options), weight=w)
+                for m in modalities
+                for e, w in zip(examples, weighed, strict=True)
+            ]
+            out.append(tuple(lesson for lesson in made if len(lesson.ids) <= model.max_length))
+        return out[0], out[1]
+
+    def _transcripts(self, session: Session, plan: TransferPlan, options: Any) -> dict[str, Segment]:
+        """What the transcriber hears in each test utterance; nothing where there is no cascade."""
+        transcriber = _transcriber(session, options, plan.test_on, plan.train_on)
+        if transcriber is None:
+            return {}
+        speech = {e.id: e.segments["speech"] for e in plan.examples}
+        asked = {f"transcript/{i}": digest([transcriber.fingerprint, i]) for i in speech}
+
+        def compute(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+            wanted = {i: speech[i.removeprefix("transcript/")] for i in ids}
+            transcriber.prepare(list(wanted.values()))
+            requests = [
+                Continue(
+                    i, (s,), "text", _TRANSCRIPT_SHARE * len(transcriber.encode_continuation(s)) + _TRANSCRIPT_MORE
+                )
+                for i, s in wanted.items()
+            ]
+            generator = Generator(
+                transcriber, sampling=Sampling(temperature=0), seed=0, batch_tokens=session.batch_tokens
+            )
+            for request, generated in generator.generate(requests):
+                yield request.id, {"text": text_of(generated.segments)}
+
+        found = session.records(asked, compute, what="transcripts")
+        return {i: Text(str(found[f"transcript/{i}"]["text"])) for i in speech}
+
+    def _predictions(self, session: Session, cells: Sequence[_Cell], options: Any) -> dict[str, Mapping[str, Any]]:
+        asked = {
+            cell.request(i): digest([cell.training.digest, i, segment.text if isinstance(segment, Text) else "speech"])
+            for cell in cells
+            for i, segment in cell.inputs.items()
+        }
+
+        def compute(ids: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+            wanted = set(ids)
+            todo = [(cell, {i: s for i, s in cell.inputs.items() if cell.request(i) in wanted}) for cell in cells]
+            for training in dict.fromkeys(cell.training for cell, own in todo if own):
+                tuned = load_tuned(session.model, training.job)
+                longest = max(len(lesson.targets) for lesson in training.job.train)
+                for cell, own in todo:
+                    if cell.training == training and own:
+                        yield from self._predict_cell(tuned, cell, own, options, longest, session.batch_tokens)
+
+        return session.records(asked, compute, what="testing")
+
+    def _predict_cell(
+        self, tuned: Tuned, cell: _Cell, inputs: Mapping[str, Segment], options: Any, longest: int, batch_tokens: int
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        tuned.prepare(list(inputs.values()))
+        lengths = {i: self.needed(tuned, s, options, longest) for i, s in inputs.items()}
+        fitting = {i: s for i, s in inputs.items() if lengths[i] <= tuned.max_length}
+        for i in lengths.keys() - fitting.keys():
+            reason = f"input and answer take {lengths[i]} tokens, which is more than the model's {tuned.max_length}"
+            yield cell.request(i), {"failed": reason}
+        for i, predicted in self.predict(tuned, fitting, options, longest=longest, batch_tokens=batch_tokens):
+            yield cell.request(i), {"predicted": predicted}
+
+    def _shown(self, found: Mapping[str, Any], example: Example, segment: Segment) -> dict[str, Any]:
+        heard = {"input": segment.text} if isinstance(segment, Text) else {}
+        if "failed" in found:
+            return {**heard, "gold": example.gold, "failed": found["failed"]}
+        predicted = found["predicted"]
+        return {
+            **heard, "gold": example.gold, "predicted": predicted, "score": self.score(predicted, example.gold)
+        }  # fmt: skip
+
+    # --- statistics ---------------------------------------------------------------------------------------------------
+
+    def _cell_metrics(self, cell: str, table: _Table, seed: int) -> dict[str, Metric]:
+        key, headline = f"{self.info.name}.{cell}", next(iter(self.statistics))
+        learned = cell != "majority.test"
+        shuffled = self._shuffled(table, seed) if learned else None
+        out: dict[str, Metric] = {}
+        for name, statistic in self.statistics.items():
+            per_seed, out_key = statistic(table.sums), f"{key}.{name}"
+            higher = None if name.startswith("confusion") else not name.startswith("unparsable")
+            if name in self.with_interval:
+                chance = None if shuffled is None else float(statistic(shuffled).mean())
+                out[out_key] = _compare([(table, statistic)], lambda mean: mean, seed, higher, (0.0, 100.0), chance)
+            else:
+                out[out_key] = Metric(float(per_seed.mean()), table.n, higher)
+            if name == headline and len(per_seed) > 1:
+                out[f"{out_key}_seed_std"] = Metric(float(per_seed.std(ddof=1)), len(per_seed), False)
+            if name == headline and shuffled is not None:
+                out[f"{out_key}_shuffled"] = Metric(float(statistic(shuffled).mean()), table.n, None)
+        return out
+
+    def _shuffled(self, table: _Table, seed: int) -> Floats:
+        """Sums `(deals, seeds, m)` of the same predictions, dealt out to the utterances at random."""
+        rng = np.random.default_rng([seed, table.n])
+        deals = []
+        for _ in range(_SHUFFLES):
+            golds = [table.gold[k] for k in rng.permutation(table.n)]
+            rows = [[self.columns(p, g) for p, g in zip(row, golds, strict=True)] for row in table.predicted]
+            deals.append(np.sum(rows, axis=1))
+        return np.array(deals)
+
+    def _compared(self, name: str, cells: Mapping[str, _Table], seed: int) -> dict[str, Metric]:
+        """How far a cell is above the majority baseline, and a zero-shot one from training on the tested modality."""
+        headline, statistic = next(iter(self.statistics.items()))
+        key, out = f"{self.info.name}.{name}", {}
+
+        def both(other: str) -> list[tuple[_Table, Statistic]]:
+            common = cells[name].common(cells[other])
+            return [(cells[name].only(common), statistic), (cells[other].only(common), statistic)]
+
+        out[f"{key}.{headline}_above_majority"] = _compare(
+            both("majority.test"), lambda a, b: a - b, seed, True, (-100.0, 100.0), 0.0
+        )
+        train, test = name.split(".")
+        within = f"train_{test.removeprefix('test_')}.{test}"
+        if train in ("train_speech", "train_text") and name != within and within in cells:
+            out[f"{key}.transfer_gap"] = _compare(both(within), lambda a, b: b - a, seed, False, (-100.0, 100.0), None)
+            if statistic(cells[within].sums).mean() > 0:
+                out[f"{key}.transfer_ratio"] = _compare(both(within), lambda a, b: a / b, seed, True, None, None)
+        return out
+
+
+@plain_dataclass(frozen=True)
+class _Training:
+    """One training: condition, number of the seed, what is learned, its digest, and once it is done its record."""
+
+    condition: TrainOn
+    seed: int
+    job: Job
+    digest: str
+    record: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def item(self) -> Item:
+        """As a record of the task."""
+        head = {"id": f"training.{self.condition}/seed{self.seed}", "condition": self.condition, "seed": self.seed}
+        return {**head, "learning_rate": self.job.recipe.learning_rate, "weights": self.digest, **self.record}
+
+
+@plain_dataclass(frozen=True)
+class _Cell:
+    """A training on some test input, `{utterance: segment}`."""
+
+    name: str
+    training: _Training
+    inputs: Mapping[str, Segment]
+
+    def request(self, utterance: str) -> str:
+        """The id of a prediction."""
+        return f"{self.name}/seed{self.training.seed}/{utterance}"
+
+
+@plain_dataclass(frozen=True)
+class _Table:
+    """The predictions of one cell.
+
+    Attributes:
+        utterances: (n,), ascending.
+        groups: (n,) speakers.
+        gold: (n,).
+        predicted: (seeds, n).
+        counts: (n, seeds, m).
+        stream: which draws of seeds it takes part in: cells of one training have the same.
+    """
+
+    utterances: list[str]
+    groups: list[str]
+    gold: list[Any]
+    predicted: list[list[Any]]
+    counts: Floats
+    stream: str
+
+    @property
+    def n(self) -> int:
+        return len(self.utterances)
+
+    @property
+    def sums(self) -> Floats:
+        """(seeds, m)."""
+        return np.asarray(self.counts.sum(axis=0))
+
+    @classmethod
+    def of(cls, items: Sequence[Item], columns: Callable[[Any, Any], list[float]]) -> _Table:
+        by_seed = [{i["utterance"]: i for i in rows} for _, rows in sorted(_grouped(items, "seed").items())]
+        utterances = sorted(set.intersection(*(set(rows) for rows in by_seed)))
+        first = by_seed[0]
+        gold = [first[u]["gold"] for u in utterances]
+        predicted = [[rows[u]["predicted"] for u in utterances] for rows in by_seed]
+        counts = [[columns(row[k], gold[k]) for row in predicted] for k in range(len(utterances))]
+        stream = items[0]["cell"].split(".")[0]
+        return cls(utterances, [first[u]["group"] for u in utterances], gold, predicted, np.array(counts), stream)
+
+    def common(self, other: _Table) -> set[str]:
+        return set(self.utterances) & set(other.utterances)
+
+    def only(self, kept: set[str]) -> _Table:
+        at = [k for k, u in enumerate(self.utterances) if u in kept]
+
+        def some(values: list[Any]) -> list[Any]:
+            return [values[k] for k in at]
+
+        predicted = [some(row) for row in self.predicted]
+        return _Table(
+            some(self.utterances), some(self.groups), some(self.gold), predicted, self.counts[at], self.stream
+        )
+
+
+def _compare(
+    parts: Sequence[tuple[_Table, Statistic]],
+    combine: Callable[..., Floats],
+    seed: int,
+    higher_is_better: bool | None,
+    support: tuple[float, float] | None,
+    chance: float | None,
+) -> Metric:
+    """`combine` of the parts' means over seeds, with an interval over speakers and seeds jointly.
+
+    Speakers are drawn as in `harness.stats`. With every draw of speakers, seeds are drawn too, those of one training
+    alike for all its cells; their draws are widened by √(S / (S − 1)), since S seeds drawn with replacement vary less
+    than S new ones.
+    """
+    tables = [table for table, _ in parts]
+    columns = np.concatenate([table.counts.reshape(table.n, -1) for table in tables], axis=1)
+    ends = np.cumsum([table.counts[0].size for table in tables])[:-1]
+
+    def statistic(sums: Floats) -> Floats:
+        means = []
+        for (table, of), part in zip(parts, np.split(sums, ends, axis=-1), strict=True):
+            per_seed = of(part.reshape(*part.shape[:-1], *table.counts.shape[1:]))
+            shares = _seed_shares(table, per_seed.shape, seed)
+            means.append((per_seed * shares).sum(axis=-1))
+        return combine(*means)
+
+    interval = bootstrap_sums_ci(
+        columns, statistic, tables[0].groups, seed=seed, num_resamples=_RESAMPLES, support=support
+    )
+    return interval.metric(higher_is_better=higher_is_better, chance=chance)
+
+
+def _seed_shares(table: _Table, shape: tuple[int, ...], seed: int) -> Floats:
+    """How much each seed counts: equally for all items, else drawn for each resample, `(…, seeds)`."""
+    seeds = shape[-1]
+    equal = np.full(seeds, 1 / seeds)
+    if seeds == 1 or len(shape) == 1:
+        return equal
+    rng = np.random.default_rng([seed, *table.stream.encode()])
+    drawn = rng.multinomial(seeds, equal, size=shape[:-1]) / seeds
+    return np.asarray(equal + (drawn - equal) * np.sqrt(seeds / (seeds - 1)))
+
+
+def _train_split(session: Session) -> Corpus:
+    """The split `train`, or `fine-tune`, as SLUE calls it."""
+    try:
+        return session.split("train")
+    except CorpusError as error:
+        try:
+            return session.split("fine-tune")
+        except CorpusError:
+            raise error from None
+
+
+def _records_of(session: Session, trainings: Sequence[_Training], what: str) -> dict[str, Mapping[str, Any]]:
+    """The record of each training by digest, trained now unless it was before."""
+    names = {f"{t.condition}/{t.job.recipe.learning_rate:g}/seed{t.seed}": t for t in trainings}
+
+    def compute(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for i in ids:
+            yield i, fine_tune(session.model, names[i].job)
+
+    found = session.records({i: t.digest for i, t in names.items()}, compute, what=what)
+    return {names[i].digest: record for i, record in found.items()}
+
+
+def _transcriber(
+    session: Session, options: TransferOptions, test_on: Sequence[Modality], train_on: Sequence[TrainOn]
+) -> Model | None:
+    """The model of the cascade; None where it has no weights or there is no cell to set it beside."""
+    if options.transcriber is None or "speech" not in test_on or "text" not in train_on:
+        return None
+    try:
+        card = read_card(options.transcriber)
+    except UnknownNameError:
+        if options.transcriber != TransferOptions.transcriber:
+            raise
+        return None
+    return session.load_model(options.transcriber) if card.available else None
+
+
+def _dealt_anew(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
+    golds = [e.gold for e in examples]
+    random.Random(f"labels {seed}").shuffle(golds)
+    return tuple(replace(e, gold=gold) for e, gold in zip(examples, golds, strict=True))
+
+
+def _grouped(items: Iterable[Item], key: str) -> dict[Any, list[Item]]:
+    out: dict[Any, list[Item]] = {}
+    for item in items:
+        out.setdefault(item[key], []).append(item)
+    return out
+
+
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """Elementwise, 0 where both are 0."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def text_of(segments: Prompt) -> str:
+    """The words of the text among segments."""
+    return " ".join(word for s in segments if isinstance(s, Text) for word in s.text.split())
+
+
+def utterance_ids(model: Model, segment: Segment) -> list[int]:
+    """An utterance, with a switch to text after speech where the model knows text: answers are text."""
+    return model.encode_prompt((segment,), "text" if "text" in model.modalities else segment.modality)
+
+
+def written(
+    tuned: Tuned,
+    context: Callable[[Model, Mapping[str, int], Segment], list[int]],
+    segments: Mapping[str, Segment],
+    longest: int,
+    batch_tokens: int,
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The likeliest tokens one by one after the context of each segment, at most `longest`, without the end."""
+    generator = Generator(tuned, sampling=Sampling(temperature=0), seed=0, batch_tokens=batch_tokens)
+    requests = [
+        Continue(i, (s,), "text", longest, context=tuple(context(tuned, tuned.tokens, s))) for i, s in segments.items()
+    ]
+    for request, generated in generator.generate(requests):
+        yield request.id, generated.ids
+
+
+def matrix_keys(task: str, metric: str) -> tuple[str, ...]:
+    """The metric in every cell and in the baselines, for tables."""
+    cells = [key for row in matrix(task, metric).values() for key in row.values()]
+    return (*cells, f"{task}.cascade.test_speech.{metric}", f"{task}.majority.test.{metric}")
+
+
+def matrix(task: str, metric: str) -> dict[str, dict[str, str]]:
+    """The layout of the transfer matrix as a heat map: training by row, test by column."""
+    return {
+        f"train: {c}": {f"test: {m}": f"{task}.train_{c}.test_{m}.{metric}" for m in MODALITIES}
+        for c in (*MODALITIES, "both")
+    }

@@ -1,0 +1,274 @@
+"""SLUE named entity recognition with the transfer matrix: fine-tune on speech, on text or on both, test on either.
+
+Task and scoring: Shon et al. 2022 (arXiv 2111.10367), SLUE-VoxPopuli; micro F1 of (label, phrase) pairs, here in per
+cent. The model writes the transcript with inline tags, `in <PLACE> europe </>`, whichever modality it is given. That it
+is tested in the modality that it was not fine-tuned on follows Chou et al. 2023 (arXiv 2310.08715); the protocol is
+ours, `sutlm-style`: see docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from harness.config import STRICT
+from harness.corpora.manifest import Utterance
+from harness.corpora.slue import COMBINED_LABELS
+from harness.errors import InputError
+from harness.finetune import Lesson, Tuned, continuation_lesson, target_logprobs, task_tokens
+from harness.metrics.ner import micro_f1
+from harness.metrics.tags import END_TAG, bio_mentions, format_tags, parse_tags, strip_tags
+from harness.model import Model
+from harness.segments import Segment, Text
+from harness.task import TaskInfo
+
+from ._transfer import (  # noqa: TID251 - a sibling by relative import, whatever the package is called
+    Floats,
+    Statistic,
+    TransferOptions,
+    TransferTask,
+    matrix,
+    matrix_keys,
+    ratio,
+    text_of,
+    utterance_ids,
+    written,
+)
+
+_TASK, _END = "<entities>", "<end>"
+_TAGS = (*(f"<{label}>" for label in COMBINED_LABELS), END_TAG)
+_BIO = ("O", *(f"{place}-{label}" for label in COMBINED_LABELS for place in "BI"))
+#: A transcript may be longer than the longest that was learned by this share.
+_LONGER = 1.25
+
+
+@dataclass(frozen=True, config=STRICT)
+class SlueNerOptions(TransferOptions):
+    """The protocol of SLUE-NER.
+
+    Attributes:
+        head: `generation` writes the tagged transcript; `tokens` classifies the words of a text given twice (B, I, O),
+            which can be trained and tested on text alone.
+    """
+
+    head: Literal["generation", "tokens"] = "generation"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head == "tokens" and (self.train_on, self.test_on) != (("text",), ("text",)):
+            raise InputError(
+                "head=tokens classifies words, which only text has: set slue_ner.train_on=[text] and "
+                "slue_ner.test_on=[text] with it."
+            )
+
+
+def _summed(measure: int) -> Statistic:
+    """Micro F1 of columns `(…, measures, labels, 3)` summed over labels."""
+    return lambda sums: 100 * micro_f1(_by_label(sums)[..., measure, :, :].sum(axis=-2))
+
+
+def _by_label(sums: Floats) -> Floats:
+    """`(…, 2, labels, 3)`: of phrases with labels, then of labels alone; tp, gold and predicted of each label."""
+    return sums.reshape(*sums.shape[:-1], 2, len(COMBINED_LABELS), 3)
+
+
+def _share(measure: int, whole: int) -> Statistic:
+    """Precision (`whole` 2) or recall (1) over all labels."""
+
+    def statistic(sums: Floats) -> Floats:
+        counts = _by_label(sums)[..., measure, :, :].sum(axis=-2)
+        return 100 * ratio(counts[..., 0], counts[..., whole])
+
+    return statistic
+
+
+def _macro(sums: Floats) -> Floats:
+    """Mean over the labels in gold or prediction."""
+    counts = _by_label(sums)[..., 0, :, :]
+    present = (counts[..., 1] + counts[..., 2] > 0).sum(axis=-1)
+    return 100 * ratio(micro_f1(counts).sum(axis=-1), present)
+
+
+def _label(place: int) -> Statistic:
+    return lambda sums: 100 * micro_f1(_by_label(sums)[..., 0, place, :])
+
+
+_STATISTICS: dict[str, Statistic] = {
+    "f1": _summed(0),
+    "precision": _share(0, 2),
+    "recall": _share(0, 1),
+    "macro_f1": _macro,
+    "label_f1": _summed(1),
+    "label_precision": _share(1, 2),
+    "label_recall": _share(1, 1),
+    **{f"f1_{label.lower()}": _label(k) for k, label in enumerate(COMBINED_LABELS)},
+}
+
+
+class SlueNer(TransferTask):
+    """The task; see the module's docstring."""
+
+    info = TaskInfo(
+        name="slue_ner",
+        version=1,
+        description="named entities, fine-tuned on speech, text or both and tested on either; per cent",
+        source="SLUE-VoxPopuli (Shon et al. 2022, arXiv 2111.10367); transfer after Chou et al. 2023, arXiv 2310.08715",
+        headline=(*matrix_keys("slue_ner", "f1"), *matrix_keys("slue_ner", "label_f1")),
+        figures={
+            "transfer": matrix("slue_ner", "f1"),
+            "transfer_labels": matrix("slue_ner", "label_f1"),
+            "labels": {
+                f"train: {c}, test: {m}": {
+                    label: f"slue_ner.train_{c}.test_{m}.f1_{label.lower()}" for label in COMBINED_LABELS
+                }
+                for c in ("speech", "text", "both")
+                for m in ("speech", "text")
+            },
+        },
+    )
+    Options = SlueNerOptions
+    statistics = _STATISTICS
+    with_interval = frozenset({"f1", "precision", "recall", "label_f1"})
+    score_name = "utterance_f1"
+
+    def check(self, model: Model, options: SlueNerOptions) -> None:
+        """Refuses models without a decoder or without text."""
+        task_tokens(model, ())
+        if "text" not in model.modalities:
+            raise InputError(f"'{model.card.name}' writes no text, which tagged transcripts need.")
+
+    def gold(self, utterance: Utterance) -> dict[str, Any] | None:
+        """The tagged text, its mentions under combined labels, and BIO labels of its words."""
+        if utterance.entities is None:
+            return None
+        tagged = format_tags(utterance.text, utterance.entities)
+        return {"text": tagged, "entities": [list(mention) for mention in parse_tags(tagged)]}
+
+    def tokens(self, model: Model) -> tuple[str, ...]:
+        """The task token and the tags, and an end token for models without one."""
+        return (_TASK, *_TAGS) if model.end is not None else (_TASK, *_TAGS, _END)
+
+    def num_classes(self, options: SlueNerOptions) -> int:
+        """B and I of each label and O, with `tokens`."""
+        return len(_BIO) if options.head == "tokens" else 0
+
+    def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
+        """The utterance, a switch to text where it is speech, the task token."""
+        return [*utterance_ids(model, segment), tokens[_TASK]]
+
+    def lesson(
+        self,
+        model: Model,
+        tokens: Mapping[str, int],
+        segment: Segment,
+        gold: Mapping[str, Any],
+        options: SlueNerOptions,
+    ) -> Lesson:
+        """The tagged transcript and the end, or the class of each word."""
+        context = self.context(model, tokens, segment)
+        if options.head == "tokens":
+            return self._words_lesson(model, context, gold["text"])
+        end = tokens[_END] if model.end is None else model.end
+        return continuation_lesson(context, [*_tagged_ids(model, tokens, gold["text"]), end])
+
+    def predict(
+        self, tuned: Tuned, segments: Mapping[str, Segment], options: SlueNerOptions, *, longest: int, batch_tokens: int
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The tagged transcript with its mentions."""
+        if options.head == "generation":
+            most = math.ceil(_LONGER * longest)
+            for name, ids in written(tuned, self.context, segments, most, batch_tokens):
+                text = _tagged_text(tuned, ids)
+                yield name, {"text": text, "entities": [list(mention) for mention in parse_tags(text)]}
+            return
+        names = [name for name, segment in segments.items() if isinstance(segment, Text)]
+        texts = [text_of((segments[name],)) for name in names]
+        lessons = [self._words_lesson(tuned, self.context(tuned, tuned.tokens, Text(text)), text) for text in texts]
+        for i, logprobs in target_logprobs(tuned, lessons, batch_tokens=batch_tokens):
+            labels = [_BIO[k] for k in logprobs.argmax(-1).tolist()]
+            yield names[i], {"entities": [list(m) for m in bio_mentions(texts[i].split(), labels)], "bio": labels}
+
+    def needed(self, tuned: Tuned, segment: Segment, options: SlueNerOptions, longest: int) -> int:
+        """With `tokens` about the text twice."""
+        if options.head == "tokens":
+            return 2 * len(self.context(tuned, tuned.tokens, segment))
+        return super().needed(tuned, segment, options, longest)
+
+    def majority(self, golds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The commonest mentions of the training utterances, as many as these have on average; there is no class."""
+        counts = Counter((label, phrase) for gold in golds for label, phrase in gold["entities"])
+        number = round(counts.total() / len(golds))
+        ranked = sorted(counts, key=lambda mention: (-counts[mention], mention))
+        return {"entities": [list(mention) for mention in ranked[:number]]}
+
+    def columns(self, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> list[float]:
+        """tp, gold and predicted of each label: of phrases with labels, then of labels alone."""
+        counts = []
+        for phrases in (True, False):
+            g, p = (
+                Counter((label, phrase if phrases else "") for label, phrase in side["entities"])
+                for side in (gold, predicted)
+            )
+            totals = [_of_labels(c) for c in (g & p, g, p)]
+            counts += [float(total[label]) for label in COMBINED_LABELS for total in totals]
+        return counts
+
+    def score(self, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> float:
+        """F1 of the utterance; 100 where there is no mention on either side."""
+        counts = np.array(self.columns(predicted, gold))
+        return float(_STATISTICS["f1"](counts)) if counts.any() else 100.0
+
+    def _words_lesson(self, model: Model, context: Sequence[int], tagged: str) -> Lesson:
+        """Text, task token, the text again word by word: the second time, all of it has been read."""
+        ids, places = list(context), []
+        for word in strip_tags(tagged).split():
+            ids += model.encode_continuation(Text(word))
+            places.append(len(ids) - 1)
+        return Lesson(tuple(ids), tuple(places), tuple(_BIO.index(label) for label in _bio(tagged)))
+
+
+def _of_labels(counts: Counter[tuple[str, str]]) -> Counter[str]:
+    out: Counter[str] = Counter()
+    for (label, _), number in counts.items():
+        out[label] += number
+    return out
+
+
+def _bio(tagged: str) -> list[str]:
+    """BIO labels of the words of a tagged text."""
+    labels, inside, first = [], "O", False
+    for part in tagged.split():
+        if part in _TAGS:
+            inside, first = ("O", False) if part == END_TAG else (part[1:-1], True)
+        else:
+            labels.append("O" if inside == "O" else f"{'B' if first else 'I'}-{inside}")
+            first = False
+    return labels
+
+
+def _tagged_ids(model: Model, tokens: Mapping[str, int], tagged: str) -> list[int]:
+    """Tags as their tokens, the words between them as the model encodes text."""
+    ids: list[int] = []
+    for is_tag, parts in groupby(tagged.split(), key=lambda part: part in _TAGS):
+        run = list(parts)
+        ids += [tokens[part] for part in run] if is_tag else model.encode_continuation(Text(" ".join(run)))
+    return ids
+
+
+def _tagged_text(tuned: Tuned, ids: Sequence[int]) -> str:
+    """What `_tagged_ids` encodes; other task tokens are dropped."""
+    tags = {tuned.tokens[tag]: tag for tag in _TAGS}
+    words = []
+    for tag, run in groupby(ids, key=tags.get):
+        found = list(run)
+        words += [tag] * len(found) if tag else [text_of(tuned.decode(found))]
+    return " ".join(word for word in words if word)
+
+
+TASK = SlueNer()

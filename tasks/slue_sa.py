@@ -1,0 +1,218 @@
+"""SLUE sentiment analysis with the transfer matrix: fine-tune on speech, on text or on both, test on either.
+
+Task and scoring: Shon et al. 2022 (arXiv 2111.10367), SLUE-VoxCeleb; macro F1 over Negative, Neutral and Positive in
+per cent. That one model is tested in the modality that it was not fine-tuned on follows Chou et al. 2023 (arXiv
+2310.08715); the protocol is ours, `sutlm-style`: see docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from harness.config import STRICT
+from harness.corpora.manifest import SENTIMENTS, Utterance
+from harness.errors import InputError
+from harness.finetune import Lesson, Tuned, continuation_lesson, loglikelihoods, target_logprobs, task_tokens
+from harness.metrics.classification import macro_f1
+from harness.model import Model
+from harness.segments import Segment, Text
+from harness.task import TaskInfo
+
+from ._transfer import (  # noqa: TID251 - a sibling by relative import, whatever the package is called
+    Floats,
+    Statistic,
+    TransferOptions,
+    TransferTask,
+    matrix,
+    matrix_keys,
+    ratio,
+    text_of,
+    utterance_ids,
+    written,
+)
+
+_TASK, _END = "<sentiment>", "<end>"
+_CLASSES = len(SENTIMENTS)
+
+
+@dataclass(frozen=True, config=STRICT)
+class SlueSaOptions(TransferOptions):
+    """The protocol of SLUE-SA.
+
+    Attributes:
+        head: `classifier` tells the class from the last state; `likelihood` takes the label whose word is the likeliest
+            answer; `generation` writes the answer, which may be no label.
+        class_weights: `balanced` weighs each class of the training utterances by the inverse of its frequency.
+    """
+
+    head: Literal["classifier", "likelihood", "generation"] = "classifier"
+    class_weights: Literal["none", "balanced"] = "none"
+
+
+def _confusion(sums: Floats) -> Floats:
+    """`(…, 3, 4)` by gold and predicted class; in the last column, what is no label."""
+    return sums.reshape(*sums.shape[:-1], _CLASSES, _CLASSES + 1)
+
+
+def _precisions(sums: Floats) -> Floats:
+    matrix = _confusion(sums)
+    return 100 * ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-2)[..., :-1])
+
+
+def _recalls(sums: Floats) -> Floats:
+    matrix = _confusion(sums)
+    return 100 * ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1))
+
+
+def _f1s(sums: Floats) -> Floats:
+    matrix = _confusion(sums)
+    both = matrix.sum(axis=-1) + matrix.sum(axis=-2)[..., :-1]
+    return 100 * ratio(2 * np.diagonal(matrix, axis1=-2, axis2=-1), both)
+
+
+def _share_of_all(numerator: Statistic) -> Statistic:
+    return lambda sums: 100 * numerator(_confusion(sums)) / sums.sum(axis=-1)
+
+
+def _class(scores: Statistic, place: int) -> Statistic:
+    return lambda sums: scores(sums)[..., place]
+
+
+def _cell(gold: int, predicted: int) -> Statistic:
+    """Per cent of the utterances of a class that are told to be of another, or the same."""
+    return lambda sums: 100 * ratio(_confusion(sums)[..., gold, predicted], _confusion(sums)[..., gold, :].sum(axis=-1))
+
+
+_COLUMNS = (*SENTIMENTS, "unparsable")
+_STATISTICS: dict[str, Statistic] = {
+    "macro_f1": macro_f1,
+    "macro_precision": lambda sums: _precisions(sums).mean(axis=-1),
+    "macro_recall": lambda sums: _recalls(sums).mean(axis=-1),
+    "accuracy": _share_of_all(lambda matrix: np.trace(matrix, axis1=-2, axis2=-1)),
+    "unparsable": _share_of_all(lambda matrix: matrix[..., -1].sum(axis=-1)),
+    **{f"f1_{name.lower()}": _class(_f1s, k) for k, name in enumerate(SENTIMENTS)},
+    **{f"precision_{name.lower()}": _class(_precisions, k) for k, name in enumerate(SENTIMENTS)},
+    **{f"recall_{name.lower()}": _class(_recalls, k) for k, name in enumerate(SENTIMENTS)},
+    **{
+        f"confusion_{gold.lower()}_{predicted.lower()}": _cell(g, p)
+        for g, gold in enumerate(SENTIMENTS)
+        for p, predicted in enumerate(_COLUMNS)
+    },
+}
+
+
+class SlueSa(TransferTask):
+    """The task; see the module's docstring."""
+
+    info = TaskInfo(
+        name="slue_sa",
+        version=1,
+        description="sentiment, fine-tuned on speech, text or both and tested on either; per cent",
+        source="SLUE-VoxCeleb (Shon et al. 2022, arXiv 2111.10367); transfer after Chou et al. 2023, arXiv 2310.08715",
+        headline=matrix_keys("slue_sa", "macro_f1"),
+        figures={
+            "transfer": matrix("slue_sa", "macro_f1"),
+            **{
+                f"confusion_train_{c}_test_{m}": {
+                    f"gold: {gold}": {
+                        f"predicted: {p}": f"slue_sa.train_{c}.test_{m}.confusion_{gold.lower()}_{p.lower()}"
+                        for p in _COLUMNS
+                    }
+                    for gold in SENTIMENTS
+                }
+                for c in ("speech", "text", "both")
+                for m in ("speech", "text")
+            },
+        },
+    )
+    Options = SlueSaOptions
+    statistics = _STATISTICS
+    with_interval = frozenset({"macro_f1", "macro_precision", "macro_recall", "accuracy"})
+    score_name = "accuracy"
+
+    def check(self, model: Model, options: SlueSaOptions) -> None:
+        """Refuses models without a decoder; those without text can only have a classifier."""
+        task_tokens(model, ())
+        if options.head != "classifier" and "text" not in model.modalities:
+            raise InputError(f"'{model.card.name}' writes no text; use slue_sa.head=classifier.")
+
+    def gold(self, utterance: Utterance) -> str | None:
+        """One of the three labels."""
+        return utterance.sentiment
+
+    def tokens(self, model: Model) -> tuple[str, ...]:
+        """The task token, and an end token for models without one."""
+        return (_TASK,) if model.end is not None else (_TASK, _END)
+
+    def num_classes(self, options: SlueSaOptions) -> int:
+        """Three with a classifier."""
+        return _CLASSES if options.head == "classifier" else 0
+
+    def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
+        """The utterance, a switch to text where it is speech, the task token."""
+        return [*utterance_ids(model, segment), tokens[_TASK]]
+
+    def lesson(
+        self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: str, options: SlueSaOptions
+    ) -> Lesson:
+        """The class, or the word for it and the end."""
+        context = self.context(model, tokens, segment)
+        if options.head == "classifier":
+            return Lesson(tuple(context), (len(context) - 1,), (SENTIMENTS.index(gold),))
+        end = tokens[_END] if model.end is None else model.end
+        return continuation_lesson(context, [*model.encode_continuation(Text(gold.lower())), end])
+
+    def weights(self, golds: Sequence[str], options: SlueSaOptions) -> list[float]:
+        """Equal, or each class as much as the others."""
+        if options.class_weights == "none":
+            return [1.0] * len(golds)
+        counts = Counter(golds)
+        return [len(golds) / (len(counts) * counts[gold]) for gold in golds]
+
+    def predict(
+        self, tuned: Tuned, segments: Mapping[str, Segment], options: SlueSaOptions, *, longest: int, batch_tokens: int
+    ) -> Iterator[tuple[str, str]]:
+        """A label, or with `generation` whatever is written."""
+        if options.head == "generation":
+            yield from self._written(tuned, segments, longest, batch_tokens)
+            return
+        names = list(segments)
+        # The gold label plays no part where there is a classifier: it reads the context alone.
+        labels = SENTIMENTS[:1] if options.head == "classifier" else SENTIMENTS
+        lessons = [self.lesson(tuned, tuned.tokens, segments[n], label, options) for n in names for label in labels]
+        if options.head == "classifier":
+            for i, logprobs in target_logprobs(tuned, lessons, batch_tokens=batch_tokens):
+                yield names[i], SENTIMENTS[int(logprobs[0].argmax())]
+        else:
+            found = np.array(loglikelihoods(tuned, lessons, batch_tokens=batch_tokens)).reshape(-1, _CLASSES)
+            yield from zip(names, (SENTIMENTS[k] for k in found.argmax(1)), strict=True)
+
+    def _written(
+        self, tuned: Tuned, segments: Mapping[str, Segment], longest: int, batch_tokens: int
+    ) -> Iterator[tuple[str, str]]:
+        for name, ids in written(tuned, self.context, segments, longest, batch_tokens):
+            answer = text_of(tuned.decode(ids))
+            yield name, next((label for label in SENTIMENTS if label.lower() == answer), answer)
+
+    def majority(self, golds: Sequence[str]) -> str:
+        """The commonest label; of equals the first in alphabetical order."""
+        counts = Counter(golds)
+        return min(counts, key=lambda label: (-counts[label], label))
+
+    def columns(self, predicted: str, gold: str) -> list[float]:
+        """A 1 in the cell of the confusion matrix `(3, 4)`, whose last column is for what is no label."""
+        row = np.zeros((_CLASSES, _CLASSES + 1))
+        row[SENTIMENTS.index(gold), SENTIMENTS.index(predicted) if predicted in SENTIMENTS else _CLASSES] = 1
+        return [float(value) for value in row.ravel()]
+
+    def score(self, predicted: str, gold: str) -> float:
+        """100 for the right label, else 0."""
+        return 100.0 * (predicted == gold)
+
+
+TASK = SlueSa()
