@@ -22,9 +22,10 @@ from harness.corpora.manifest import Utterance
 from harness.corpora.slue import COMBINED_LABELS
 from harness.errors import InputError
 from harness.finetune import Lesson, Tuned, continuation_lesson, target_logprobs, task_tokens
-from harness.metrics.ner import micro_f1
+from harness.metrics.ner import micro_f1, seqeval_scores
 from harness.metrics.tags import END_TAG, bio_mentions, format_tags, parse_tags, strip_tags
 from harness.model import Model
+from harness.results import Item, Metric
 from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
@@ -223,6 +224,19 @@ class SlueNer(TransferTask):
         """F1 of the utterance; 100 where there is no mention on either side."""
         counts = np.array(self.columns(predicted, gold))
         return float(_STATISTICS["f1"](counts)) if counts.any() else 100.0
+
+    def summarize(self, items: Sequence[Item], options: SlueNerOptions, *, seed: int) -> dict[str, Metric]:
+        """The matrix, and with `tokens` what seqeval says of the same words."""
+        metrics = super().summarize(items, options, seed=seed)
+        tested = [i for i in items if "bio" in (i.get("predicted") or {})]
+        for cell in dict.fromkeys(i["cell"] for i in tested):
+            rows = [i for i in tested if i["cell"] == cell]
+            found = [
+                100 * seqeval_scores([_bio(i["gold"]["text"]) for i in own], [i["predicted"]["bio"] for i in own]).f1
+                for own in ([i for i in rows if i["seed"] == s] for s in dict.fromkeys(i["seed"] for i in rows))
+            ]
+            metrics[f"slue_ner.{cell}.seqeval_f1"] = Metric(float(np.mean(found)), len(rows) // len(found), True)
+        return metrics
 
     def _words_lesson(self, model: Model, context: Sequence[int], tagged: str) -> Lesson:
         """Text, task token, the text again word by word: the second time, all of it has been read."""
