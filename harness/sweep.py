@@ -28,8 +28,10 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.config import plain
 from harness.errors import ConfigError, HarnessError, InputError
-from harness.mixing.analysis import Answer, analyze
+from harness.mixing.analysis import Analysis, Answer, analyze
+from harness.mixing.document import Written, write_report
 from harness.mixing.launch import run_local, submit, wait_for
 from harness.mixing.prepare import Plan, Progress, prepare, read_plan
 from harness.mixing.simplex import Floats, describe, from_sticks, nearest, to_sticks
@@ -43,6 +45,7 @@ from harness.tracking import (
     TrackingWarning,
     end_runs,
     ensure_schema,
+    log_summary,
     training_logger,
 )
 from harness.training.loop import DivergedError, Step
@@ -908,3 +911,40 @@ def _end_silent_runs(sweep: Sweep) -> None:
 def answers(sweep: Sweep) -> dict[str, Answer]:
     """What the sweep's own trials say of each objective."""
     return analyze(sweep.plan, outcomes(sweep)).answers
+
+
+def report_sweep(sweep: Sweep, folder: Path | None = None, *, track: bool = True) -> Written:
+    """Writes the report of a sweep and logs its summary run; can be asked for at any time.
+
+    Args:
+        sweep: opened.
+        folder: of the report; unset means `report` in the sweep's.
+        track: log to MLflow, one run for the study, replaced by the next report.
+    """
+    analysis = analyze(sweep.plan, outcomes(sweep))
+    dropped = [(origin(t), str(t.user_attrs.get("pruned", ""))) for t in sweep.trials if t.state == TrialState.PRUNED]
+    written = write_report(analysis, folder or sweep.folder / "report", dropped=dropped)
+    if track:
+        _log_summary(sweep, analysis, written)
+    return written
+
+
+def _log_summary(sweep: Sweep, analysis: Analysis, written: Written) -> None:
+    spec = sweep.plan.spec
+    metrics: dict[str, float] = {"trials": float(len(analysis.outcomes))}
+    for key, answer in analysis.answers.items():
+        metrics |= {f"best/{key}": answer.value, f"uniform/{key}": answer.uniform, f"gain/{key}": answer.gain}
+        metrics |= {f"best_{n}/{key}": share for n, share in zip(spec.names, answer.mixture, strict=True)}
+    tags = {"kind": "sweep", "sweep": spec.name, "study": sweep.plan.study, "sweep_key": sweep.plan.study}
+    try:
+        log_summary(
+            sweep.tracking,
+            f"sweep {spec.name}",
+            params=plain(spec),
+            metrics=metrics,
+            tags={**tags, "mlflow.note.content": written.text},
+            folder=written.folder,
+            key_tag="sweep_key",
+        )
+    except TrackingError as error:
+        warnings.warn(str(error), TrackingWarning, stacklevel=2)

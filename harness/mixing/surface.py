@@ -24,8 +24,6 @@ from harness.mixing.simplex import SAME, Floats
 
 #: Trials from which trees have enough to split.
 TREES_FROM = 64
-#: Starts of the search for the exponential law's exponents.
-_STARTS = 12
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,7 @@ class GaussianProcess:
         scale = float(values.std()) or 1.0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a hyperparameter at its bound is an answer too
-            # With many trials the likelihood has one clear peak, and a second search would double the time.
-            restarts = 1 if len(values) < 60 else 0
-            fitted = GaussianProcessRegressor(kernel, n_restarts_optimizer=restarts, random_state=0)
+            fitted = GaussianProcessRegressor(kernel, random_state=0)
             fitted.fit(mixtures, (values - values.mean()) / scale)
         return cls(fitted.kernel_.k1, float(fitted.kernel_.k2.noise_level), mixtures, values)
 
@@ -165,41 +161,41 @@ def _least_squares(name: str, mixtures: Floats, values: Floats, terms: Callable[
 def fit_exponential_law(mixtures: Floats, values: Floats) -> Surface:
     """The data mixing law L(w) = c ± exp(Σ tᵢ wᵢ) (Ye et al. 2024, arXiv 2403.16952); its factor k is in the tᵢ.
 
-    Fitted by least squares from several starts; the covariance is that of the linearized law.
+    Fitted to standardized values by least squares, from two starts for each sign, exponents kept within ±6: without
+    bounds few trials drive them to infinity. The covariance is that of the linearized law.
     """
-    k, spread = mixtures.shape[1], float(np.ptp(values)) or 1.0
-    rng = np.random.default_rng(0)
-    best = None
-    for start in range(_STARTS):
-        sign = 1.0 if start % 2 == 0 else -1.0
-        first = np.concatenate([[values.min() if sign > 0 else values.max()], rng.normal(0, 1, k) + np.log(spread)])
+    k, center, scale = mixtures.shape[1], float(values.mean()), float(values.std()) or 1.0
+    standard = (values - center) / scale
+    bounds = (np.array([-20.0, *[-6.0] * k]), np.array([20.0, *[6.0] * k]))
+    fits = []
+    for sign, start in ((1.0, 0.0), (-1.0, 0.0), (1.0, 1.0), (-1.0, 1.0)):
+        first = np.array([-sign, *[start] * k])
 
         def residual(theta: Floats, sign: float = sign) -> Floats:
-            return _law(theta, sign, mixtures) - values
+            return theta[0] + sign * np.exp(mixtures @ theta[1:]) - standard
 
-        found = least_squares(residual, first, x_scale="jac", max_nfev=400)
-        if best is None or found.cost < best[0].cost:
-            best = (found, sign)
-    if best is None:
-        raise InputError("The exponential law found no fit.")
-    (fit, sign) = best
+        def jacobian(theta: Floats, sign: float = sign) -> Floats:
+            return _law_gradient(theta, sign, mixtures)
+
+        fits.append((least_squares(residual, first, jac=jacobian, bounds=bounds, max_nfev=100), sign))
+    fit, sign = min(fits, key=lambda found: float(found[0].cost))
     theta = fit.x
-    variance = _variance(fit.fun, len(theta))
-    gram = fit.jac.T @ fit.jac
-    inverse = np.linalg.pinv(gram, rcond=1e-10)
+    variance = scale**2 * _variance(fit.fun, len(theta))
+    inverse = np.linalg.pinv(fit.jac.T @ fit.jac, rcond=1e-10)
 
     def predict(points: Floats) -> tuple[Floats, Floats]:
-        grown = sign * np.exp(np.clip(points @ theta[1:], -50, 50))
-        rows = np.hstack([np.ones((len(points), 1)), grown[:, None] * points])
-        return theta[0] + grown, variance * rows @ inverse @ rows.T
+        rows = _law_gradient(theta, sign, points)
+        return center + scale * (theta[0] + sign * np.exp(points @ theta[1:])), variance * rows @ inverse @ rows.T
 
-    exponents = " ".join(f"{t:+.3g}" for t in theta[1:])
-    formula = f"{theta[0]:.4g} {'+' if sign > 0 else '−'} exp({exponents} · w)"
+    exponents = " ".join(f"{t + np.log(scale):+.3g}" for t in theta[1:])
+    formula = f"{center + scale * theta[0]:.4g} {'+' if sign > 0 else '−'} exp({exponents} · w)"
     return Surface("exponential law", predict, float(np.sqrt(variance)), formula)
 
 
-def _law(theta: Floats, sign: float, mixtures: Floats) -> Floats:
-    return np.asarray(theta[0] + sign * np.exp(np.clip(mixtures @ theta[1:], -50, 50)))
+def _law_gradient(theta: Floats, sign: float, mixtures: Floats) -> Floats:
+    """Derivatives of c ± exp(t · w) by c and t, `(points, 1 + k)`."""
+    grown = sign * np.exp(mixtures @ theta[1:])
+    return np.hstack([np.ones((len(mixtures), 1)), grown[:, None] * mixtures])
 
 
 def _variance(residual: Floats, num_parameters: int) -> float:

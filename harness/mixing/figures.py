@@ -1,0 +1,200 @@
+"""Figures of a sweep: response surfaces on the faces of the simplex, trade-offs, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.mixing.analysis import Analysis, Answer, mixtures_of
+from harness.mixing.simplex import Floats, lattice
+from harness.mixing.trial import Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Corners of a triangle: left, right, top.
+_CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+_STEPS = 24
+#: A part whose share is below this lies on the face without it.
+_ON_FACE = 0.06
+
+
+def surface_figure(analysis: Analysis, answer: Answer) -> Figure:
+    """The fitted surface of one metric and its standard deviation, on every face of the simplex.
+
+    Circles are trials on the face, colored by what they gave; the star is the best mixture, shown on the faces it lies
+    on; the dashed line bounds the mixtures that are not worse with 95 % confidence. Two parts make a line, three one
+    face, four make four faces.
+    """
+    names = analysis.plan.spec.names
+    if len(names) == 2:
+        return _line_figure(analysis, answer)
+    faces = _faces(len(names))
+    figure = _figure(3.1 * len(faces) + 1.2, 6.0)
+    axes = np.array(figure.subplots(2, len(faces), squeeze=False))
+    sign = -1.0 if answer.higher else 1.0
+    panels = [_panel(analysis, answer, face) for face in faces]
+    ranges = _range([sign * p[1] for p in panels]), _range([p[2] for p in panels])
+    for column, (face, (points, mean, deviation, worse)) in enumerate(zip(faces, panels, strict=True)):
+        xy = points[:, face] @ _CORNERS
+        top, bottom = axes[0, column], axes[1, column]
+        shown = top.tricontourf(*xy.T, sign * mean, levels=np.linspace(*ranges[0], 15), cmap="viridis", extend="both")
+        if (worse > 0).any() and (worse < 0).any():
+            top.tricontour(*xy.T, worse, levels=[0], colors="white", linestyles="dashed", linewidths=1.2)
+        _scatter(top, analysis, answer, face, shown.norm)
+        spread = bottom.tricontourf(*xy.T, deviation, levels=np.linspace(*ranges[1], 9), cmap="magma", extend="both")
+        for axis in (top, bottom):
+            _triangle(axis, [names[i] for i in face])
+        left_out = [n for i, n in enumerate(names) if i not in face]
+        top.set_title(f"without {left_out[0]}" if left_out else "all parts", fontsize=9, pad=10)
+    better = "higher" if answer.higher else "lower"
+    figure.colorbar(shown, ax=list(axes[0]), label=f"{answer.key} ({better} is better)", shrink=0.8)
+    figure.colorbar(spread, ax=list(axes[1]), label="standard deviation", shrink=0.8)
+    figure.suptitle(f"{answer.key}: {answer.surface.name}", fontsize=10)
+    return figure
+
+
+def _faces(k: int) -> list[list[int]]:
+    return [[i for i in range(k) if i != out] for out in range(k)] if k > 3 else [list(range(k))]
+
+
+def _panel(analysis: Analysis, answer: Answer, face: Sequence[int]) -> tuple[Floats, Floats, Floats, Floats]:
+    """Points of a face, mean loss, its deviation, and by how much worse than the best beyond doubt (> 0: worse)."""
+    k = len(analysis.plan.spec.names)
+    points = np.zeros(((_STEPS + 1) * (_STEPS + 2) // 2, k))
+    points[:, list(face)] = lattice(3, _STEPS)
+    together = np.vstack([points, [answer.mixture]])
+    mean, covariance = answer.surface.predict(together)
+    variance = np.clip(np.diag(covariance), 0, None)
+    to_best = np.sqrt(np.clip(variance + variance[-1] - 2 * covariance[:, -1], 0, None))
+    worse = (mean - mean[-1]) - 1.645 * to_best
+    return points, mean[:-1], np.sqrt(variance[:-1]), worse[:-1]
+
+
+def _range(arrays: Sequence[Floats]) -> tuple[float, float]:
+    low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _scatter(axis: Axes, analysis: Analysis, answer: Answer, face: Sequence[int], norm: Any) -> None:
+    swept = analysis.swept()
+    mixtures = analysis.mixtures(swept)
+    values = np.array([o.metrics[answer.key].value for o in swept])
+    on = mixtures[:, list(face)].sum(axis=1) > 1 - _ON_FACE
+    xy = _project(mixtures[on], face)
+    axis.scatter(
+        *xy.T,
+        c=values[on],
+        norm=norm,
+        cmap="viridis",
+        edgecolors="black",
+        s=28,
+        linewidths=0.7,
+        zorder=3,
+        clip_on=False,
+    )
+    best = np.array([answer.mixture])
+    if best[0, list(face)].sum() > 1 - _ON_FACE:
+        axis.scatter(*_project(best, face).T, marker="*", s=170, c="red", edgecolors="white", zorder=4, clip_on=False)
+
+
+def _project(mixtures: Floats, face: Sequence[int]) -> Floats:
+    shares = mixtures[:, list(face)]
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True) @ _CORNERS)
+
+
+def _triangle(axis: Axes, names: Sequence[str]) -> None:
+    axis.plot(*np.vstack([_CORNERS, _CORNERS[:1]]).T, color="black", linewidth=0.8)
+    for (x, y), name, side in zip(_CORNERS, names, ("top", "top", "bottom"), strict=True):
+        axis.text(x, y + (0.03 if side == "bottom" else -0.03), name, ha="center", va=side, fontsize=8)
+    axis.set(aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.12, 1.0))
+    axis.axis("off")
+
+
+def _line_figure(analysis: Analysis, answer: Answer) -> Figure:
+    names = analysis.plan.spec.names
+    share = np.linspace(0, 1, 101)
+    points = np.column_stack([share, 1 - share])
+    mean, covariance = answer.surface.predict(points)
+    sign = -1.0 if answer.higher else 1.0
+    deviation = np.sqrt(np.clip(np.diag(covariance), 0, None))
+    figure = _figure(6, 4)
+    axis = figure.subplots()
+    axis.fill_between(share, sign * mean - 1.96 * deviation, sign * mean + 1.96 * deviation, alpha=0.25)
+    axis.plot(share, sign * mean)
+    swept = analysis.swept()
+    axis.scatter(
+        analysis.mixtures(swept)[:, 0], [o.metrics[answer.key].value for o in swept], c="black", s=20, zorder=3
+    )
+    axis.axvline(answer.mixture[0], color="red", linestyle="dashed")
+    axis.set(xlabel=f"share of {names[0]} (the rest is {names[1]})", ylabel=answer.key)
+    return figure
+
+
+def pareto_figure(analysis: Analysis) -> Figure:
+    """All pairs of objectives; trials on the Pareto front of all objectives are filled."""
+    keys = analysis.plan.spec.objectives
+    pairs = [(a, b) for i, a in enumerate(keys) for b in keys[i + 1 :]]
+    columns = min(3, len(pairs))
+    rows = -(-len(pairs) // columns)
+    figure = _figure(3.6 * columns, 3.2 * rows)
+    axes = np.array(figure.subplots(rows, columns, squeeze=False)).ravel()
+    swept = analysis.swept()
+    front = np.array([o.ask.number in analysis.pareto for o in swept])
+    for axis, (a, b) in zip(axes, pairs, strict=False):
+        x, y = (np.array([o.metrics[key].value for o in swept]) for key in (a, b))
+        axis.scatter(x[~front], y[~front], facecolors="none", edgecolors="gray", s=24)
+        axis.scatter(x[front], y[front], color="tab:red", s=24)
+        uniform = np.abs(analysis.mixtures(swept) - analysis.plan.spec.uniform).max(axis=1) < 1e-6
+        axis.scatter(x[uniform], y[uniform], marker="s", facecolors="none", edgecolors="tab:blue", s=70)
+        axis.set_xlabel(a, fontsize=8)
+        axis.set_ylabel(b, fontsize=8)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(pairs) :]:
+        axis.axis("off")
+    figure.suptitle("Pareto front in red; uniform mixture in squares", fontsize=9)
+    return figure
+
+
+def cost_figure(analysis: Analysis) -> Figure:
+    """Best value so far of each objective against training compute, in units of what all trials gave."""
+    figure = _figure(6, 3.6)
+    axis = figure.subplots()
+    swept = sorted(analysis.swept(), key=lambda o: o.ask.number)
+    flops = np.cumsum([o.flops for o in swept])
+    for key in analysis.plan.spec.objectives:
+        sign = -1.0 if analysis.plan.higher(key) else 1.0
+        losses = sign * np.array([o.metrics[key].value for o in swept])
+        spread = float(np.ptp(losses)) or 1.0
+        axis.step(flops, (np.minimum.accumulate(losses) - losses.min()) / spread, where="post", label=key)
+    axis.set(
+        xlabel="training FLOPs of the sweep",
+        ylabel="distance to the best trial\n(1: the worst one)",
+        ylim=(-0.03, 1.03),
+    )
+    axis.legend(fontsize=7)
+    return figure
+
+
+def shares_figure(outcomes: Sequence[Outcome], analysis: Analysis) -> Figure:
+    """Requested against realized token shares of every trial and part."""
+    names = analysis.plan.spec.names
+    figure = _figure(4, 3.6)
+    axis = figure.subplots()
+    mixtures = mixtures_of(analysis.plan, outcomes)
+    for i, name in enumerate(names):
+        realized = [o.realized.get(name, {}).get("token_share", 0.0) for o in outcomes]
+        axis.scatter(mixtures[:, i], realized, s=14, label=name)
+    axis.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
+    axis.set(xlabel=f"requested share ({analysis.plan.spec.ratio_unit})", ylabel="realized share of tokens")
+    axis.legend(fontsize=7)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
