@@ -68,7 +68,8 @@ class ModelCard:
     @property
     def available(self) -> bool:
         """Whether the weights are there."""
-        return (self.checkpoint_path / "model.safetensors").is_file() if self.needs_checkpoint else True
+        names = ("model.safetensors", "model.safetensors.index.json")
+        return not self.needs_checkpoint or any((self.checkpoint_path / name).is_file() for name in names)
 
     @property
     def needs_checkpoint(self) -> bool:

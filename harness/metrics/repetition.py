@@ -129,7 +129,7 @@ def score(outputs: Sequence[Mapping[str, str]]) -> dict[str, float]:
         InputError: if there are fewer than two outputs, an id occurs twice, or no output has two words.
     """
     if repeated := [i for i, count in Counter(o["id"] for o in outputs).items() if count > 1]:
-        raise InputError(f"The id '{repeated[0]}' stands for {len(outputs)} outputs more than once; ids are unique.")
+        raise InputError(f"The id '{repeated[0]}' stands for more than one of {len(outputs)} outputs; ids are unique.")
     words = [words_of(output["text"]) for output in outputs]
     among = self_bleu(words)
     return {
