@@ -75,9 +75,12 @@ def distribution(site, name, points, **modules):
 def test_its_names_are_listed_beside_ours(plugin, elsewhere):
     done = harness("list", "tasks", "--json", cwd=elsewhere, sites=[plugin / "site"])
     assert done.returncode == 0, done.stderr
-    found = {row["name"]: row["from"] for row in json.loads(done.stdout)}
-    assert found["half_order"] == "sutlm_plugin_example.half_order:TASK (package sutlm-plugin-example)"
-    assert found["cra"] == "harness.tasks.cra"
+    found = {row["name"]: row for row in json.loads(done.stdout)}
+    assert found["half_order"]["from"] == "sutlm_plugin_example.half_order:TASK (package sutlm-plugin-example)"
+    assert found["cra"]["from"] == "harness.tasks.cra"
+    source = (plugin / "source" / "sutlm_plugin_example" / "half_order.py").read_text("utf-8")
+    assert len(found["half_order"]["description"]) > 20
+    assert source.startswith(f'"""{found["half_order"]["description"]}')
 
 
 def readme_commands():

@@ -3,6 +3,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,10 +173,11 @@ def test_training_ends_with_the_command_that_runs_what_it_wrote(slice_folder, tm
     assert "num_cut: 0" in said.out
     command = said.err.splitlines()[-1].removeprefix("evaluate it with: harness ").split()
     assert command == ["run", "--model", str(folder), "--tasks", "cra"]
-    cheap = ["--limit", 2, "--set", "cra.directions=[t2t]", "--output", tmp_path / "out", "--json"]
+    cheap = ["--limit", 2, "--set", "cra.directions=[t2t]", "--full-scores", "--output", tmp_path / "out", "--json"]
     assert harness(*command, *cheap) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["model"]["name"], result["corpus"]["name"]) == ("fresh-train", "train")
+    assert result["tasks"]["cra"]["protocol"]["options"]["full_scores"] is True
 
 
 def test_the_card_itself_is_named_where_it_finds_the_weights(trained, slice_folder, tmp_path):
@@ -226,7 +228,7 @@ def test_a_default_folder_is_replaced_by_the_same_recipe_only(slice_folder, tmp_
 
 def test_audio_is_encoded_on_the_device_of_the_model(trained, corpus, monkeypatch):
     """Device 0 of a kind, which the kind alone would not tell from device 1."""
-    loaded = load_model(str(trained.checkpoint), device="cpu:0")
+    loaded: Any = load_model(str(trained.checkpoint), device="cpu:0")
     encode, devices = loaded.tokenizers.speech.encode, []
 
     def watched(spans, *, device):
