@@ -11,6 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ _EXAMPLES = """examples:
   harness list models
   harness run --model sutlm-tiny --tasks cra
   harness run --model sutlm-tiny --tasks cra --set cra.negatives=same_speaker --output out/same
+  harness compare out/a out/b
   harness train --model sutlm-350m --corpus librispeech
 """
 
@@ -72,7 +74,7 @@ def _run(a: argparse.Namespace) -> int:
     )
     tasks = load_tasks(config.tasks, config.settings)
     infos = {name: task.info for name, (task, _) in tasks.items()}
-    models = _names(a.model)
+    models = _cards(_names(a.model))
     # Every card is read and every checkpoint looked for before the first hour is spent.
     for card in [read_card(name) for name in models]:
         card.require_checkpoint()
@@ -113,6 +115,15 @@ def _run_in_several(a: argparse.Namespace) -> int:
     return subprocess.run([*command, "-m", "harness", *a.argv], env=environment).returncode
 
 
+def _cards(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of cards as they are; registered models are fetched and become paths to their cards."""
+    if not any(name.startswith("models:/") for name in names):
+        return tuple(names)
+    from harness.tracking import fetch_model, is_registered, load_tracking_config
+
+    return tuple(str(fetch_model(load_tracking_config(), n)) if is_registered(n) else n for n in names)
+
+
 def _row_store() -> RowStore:
     from harness.store import RowStore, StoreWarning
 
@@ -133,13 +144,13 @@ def _output(a: argparse.Namespace, run_id: str, model: str, *, several: bool) ->
 def _track(a: argparse.Namespace, result: RunResult, infos: Any, folder: Path) -> None:
     if a.no_tracking:
         return
-    from harness.tracking import TrackingError, load_tracking_config, log_run
+    from harness.tracking import TrackingError, load_tracking_config, log_or_keep
 
     try:
-        logged = log_run(result, load_tracking_config(), infos=infos, folder=folder)
+        logged = log_or_keep(result, load_tracking_config(), infos=infos, folder=folder)
     except TrackingError as error:
         # Loud, but the results are on disk: a lost tracking server costs no evaluation.
-        print(f"harness: warning: {error}", file=sys.stderr)
+        print(f"harness: warning: {error} Later, 'harness sync' sends them.", file=sys.stderr)
         return
     _say(a, f"MLflow run {logged.run_id}{f' at {logged.url}' if logged.url else ''}; open it with: harness ui")
 
@@ -342,6 +353,7 @@ def _train(a: argparse.Namespace) -> int:
                 _close(logger, "FAILED")
             raise
     if logger:
+        _register_trained(a, logger, card, trained)
         _close(logger)
     _print_data(a, plain(trained))
     if trained.num_without_word_times:
@@ -350,6 +362,22 @@ def _train(a: argparse.Namespace) -> int:
         _say(a, f"{trained.num_cut:,} documents were longer than a row and lost their end")
     _say(a, f"evaluate it with: harness run --model {runnable_as(a.model, trained)} --tasks cra")
     return 0
+
+
+def _register_trained(a: argparse.Namespace, logger: Any, card: Any, trained: Any) -> None:
+    """With `logging.registry`, the checkpoint becomes a version of its card's name."""
+    from harness.tracking import TrackingError, load_tracking_config
+
+    if not load_tracking_config().logging.registry:
+        return
+    from harness.model import adapter_registry
+
+    card = replace(card, checkpoint=str(trained.checkpoint.absolute()), sha256=trained.sha256)
+    fingerprint = adapter_registry().load(card.adapter)(card, device="cpu").fingerprint
+    try:
+        _say(a, f"registered as {logger.register(card, fingerprint=fingerprint)}")
+    except TrackingError as error:
+        print(f"harness: warning: {error}", file=sys.stderr)
 
 
 def _close(logger: Any, status: str = "FINISHED") -> None:
@@ -557,6 +585,178 @@ def _score_repetition(a: argparse.Namespace) -> int:
     return 0
 
 
+# --- compare, why, report, leaderboard --------------------------------------------------------------------------------
+
+
+def _compare(a: argparse.Namespace) -> int:
+    from harness import report
+    from harness.compare import compare, find_baseline, labels_of, registered_tasks
+
+    names = list(a.runs)
+    results = [_read_run(name) for name in names]
+    try:
+        baseline = find_baseline(a.baseline, results, names)
+    except InputError:
+        if not (Path(a.baseline) / "results.json").is_file():
+            raise
+        names, results, baseline = [a.baseline, *names], [_read_run(a.baseline), *results], 0
+    found = compare(
+        results, labels_of(results, names), tasks=registered_tasks(results), baseline=baseline,
+        metrics=_names(a.metrics) if a.metrics else (), force=a.force, seed=a.seed,
+    )  # fmt: skip
+    style = "json" if a.json else a.format
+    if style == "table":
+        tty = sys.stdout.isatty()
+        width = os.get_terminal_size().columns if tty else 10**6
+        for block in report.comparison_blocks(found, width, best=("[bold]", "[/bold]") if tty else ("", "^")):
+            _print_table(block)
+    elif style == "json":
+        _print_json(report.comparison_data(found))
+    elif style == "html":
+        from harness.html import comparison_page
+
+        print(comparison_page(found))
+    else:
+        print({"markdown": report.comparison_markdown, "latex": report.comparison_latex, "csv": report.comparison_csv}[
+            style
+        ](found))  # fmt: skip
+    return 0
+
+
+def _why(a: argparse.Namespace) -> int:
+    from harness.compare import labels_of, registered_tasks, why
+    from harness.report import why_tables
+
+    results = [_read_run(a.a), _read_run(a.b)]
+    first, second = labels_of(results, [a.a, a.b])
+    found = why(*results, (first, second), tasks=registered_tasks(results), top=a.top)
+    if a.json:
+        _print_json(found)
+        return 0
+    for table in why_tables(found):
+        _print_table(table, left=True)
+    return 0
+
+
+def _report(a: argparse.Namespace) -> int:
+    from harness.compare import labels_of, registered_tasks
+    from harness.html import report_page
+
+    results = [_read_run(name) for name in a.runs]
+    output = Path(a.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    page = report_page(
+        results, labels_of(results, a.runs), tasks=registered_tasks(results), folders=[Path(n) for n in a.runs],
+        output=output, audio=a.audio, force=a.force,
+    )  # fmt: skip
+    part = output.with_name(output.name + ".part")
+    part.write_text(page, "utf-8")
+    os.replace(part, output)
+    if a.json:
+        _print_json({"output": str(output), "bytes": output.stat().st_size})
+    else:
+        print(f"{output} ({output.stat().st_size / 1e6:.2f} MB)")
+    return 0
+
+
+def _leaderboard(a: argparse.Namespace) -> int:
+    from harness.compare import leaderboard, registered_tasks
+    from harness.report import board_markdown, board_table
+    from harness.results import read_results
+    from harness.tracking import fetch_run, load_tracking_config, stored_runs
+
+    config = load_tracking_config(overrides={"tracking": {"experiment": a.experiment}} if a.experiment else None)
+    runs = []
+    with tempfile.TemporaryDirectory(prefix="harness-runs-") as scratch:
+        for run in stored_runs(config):
+            folder = fetch_run(config, run.id, Path(scratch) / run.id, items=False)
+            runs.append((read_results(folder, items=False), run.when))
+    if not runs:
+        raise InputError(f"The experiment '{config.tracking.experiment}' holds no finished evaluation yet.")
+    boards = leaderboard(runs, tasks=registered_tasks([r for r, _ in runs]), by=a.by)
+    if a.json or a.format == "json":
+        _print_json(boards)
+    elif a.format == "html":
+        from harness.html import leaderboard_page
+
+        print(leaderboard_page(boards, config.tracking.experiment))
+    elif a.format == "markdown":
+        print("\n\n".join(map(board_markdown, boards)))
+    else:
+        for board in boards:
+            _print_table(board_table(board))
+    return 0
+
+
+def _read_run(name: str) -> RunResult:
+    """A run by its results folder, its MLflow id, or as `model@latest`."""
+    from harness.results import read_results
+
+    if (Path(name) / "results.json").is_file():
+        return read_results(Path(name))
+    model, at, latest = name.rpartition("@")
+    is_id = len(name) == 32 and all(c in "0123456789abcdef" for c in name)
+    if not is_id and not (at and latest == "latest"):
+        raise InputError(
+            f"'{name}' is no run: give a results folder (one with results.json), an MLflow run id, or MODEL@latest."
+        )
+    from harness.tracking import fetch_run, load_tracking_config, stored_runs
+
+    config = load_tracking_config()
+    if not is_id:
+        found = stored_runs(config, model=model)
+        if not found:
+            raise InputError(f"The experiment '{config.tracking.experiment}' holds no finished run of model '{model}'.")
+        name = found[0].id
+    with tempfile.TemporaryDirectory(prefix="harness-run-") as scratch:
+        return read_results(fetch_run(config, name, Path(scratch)))
+
+
+# --- sync, register ---------------------------------------------------------------------------------------------------
+
+
+def _sync(a: argparse.Namespace) -> int:
+    from harness.compare import registered_tasks
+    from harness.tracking import load_tracking_config, sync, unsent
+
+    def infos(result: RunResult) -> dict[str, Any]:
+        return {name: task.info for name, task in registered_tasks([result]).items()}
+
+    rows = []
+    for sent in sync(load_tracking_config(), infos, [Path(f) for f in a.folders]):
+        rows.append({"run_id": sent.run_id, "folder": str(sent.folder), "sent": sent.logged is not None})
+        if sent.logged is None:
+            print(f"harness: warning: {sent.run_id}: {sent.problem}", file=sys.stderr)
+        else:
+            rows[-1]["mlflow_run"] = sent.logged.run_id
+            _say(a, f"{sent.run_id} is MLflow run {sent.logged.run_id}")
+    waiting = unsent()
+    if a.json:
+        _print_json({"runs": rows, "waiting": [str(folder) for folder in waiting]})
+    else:
+        print(f"{sum(bool(r['sent']) for r in rows)} sent, {len(waiting)} waiting")
+    return 1 if waiting else 0
+
+
+def _register(a: argparse.Namespace) -> int:
+    from harness.model import load_model, read_card
+    from harness.tracking import load_tracking_config, register_model
+
+    card = read_card(a.card)
+    card.require_checkpoint()
+    fingerprint = load_model(a.card).fingerprint  # what cannot be loaded is not registered
+    aliases = tuple(a.alias)
+    uri = register_model(
+        load_tracking_config(), card, a.name or card.name, fingerprint=fingerprint, aliases=aliases
+    )  # fmt: skip
+    name = uri.rpartition("/")[0]
+    if a.json:
+        _print_json({"uri": uri, "aliases": [f"{name}@{alias}" for alias in aliases], "fingerprint": fingerprint})
+    else:
+        print("\n".join([uri, *(f"{name}@{alias}" for alias in aliases)]))
+    return 0
+
+
 # --- ui, doctor -------------------------------------------------------------------------------------------------------
 
 
@@ -628,10 +828,12 @@ def _print_table(table: Table, *, left: bool = False) -> None:
 
     out = RichTable(title=table.title, title_justify="left")
     for i, column in enumerate(table.columns):
-        out.add_column(column, justify="left" if left or i == 0 else "right", overflow="fold")
+        out.add_column(column, justify="left" if left or i in table.left else "right", overflow="fold")
     for row in table.rows:
         out.add_row(*row)
     Console().print(out)
+    for note in table.notes:
+        print(note)
 
 
 def _print_data(a: argparse.Namespace, data: Any) -> None:
@@ -689,6 +891,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_cache(commands)
     _add_score(commands)
+    _add_compare(commands)
+    _add_report(commands)
+    _add_sync_and_register(commands)
     ui = _command(commands, "ui", _ui, "start MLflow on this machine with the results", "harness ui --port 5001")
     ui.add_argument("--port", type=_positive, help="port on 127.0.0.1 (default: the one in mlflow.yaml, or a free one)")
     ui.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -721,7 +926,10 @@ def _add_run(commands: Any) -> None:
         "harness run --model sutlm-tiny --tasks cra --limit 50 --output out/o1",
     )
     run.add_argument(
-        "--model", required=True, metavar="A,B", help="cards by name, paths to YAML cards, or folders (./out)"
+        "--model",
+        required=True,
+        metavar="A,B",
+        help="cards by name, paths to YAML cards, folders (./out), or models:/NAME@ALIAS",
     )
     run.add_argument("--tasks", required=True, metavar="T,U", help="tasks by name, or path/to/file.py:TASK")
     run.add_argument("--corpus", help="corpus by name, or a manifest .jsonl (default: the card's)")
@@ -782,6 +990,66 @@ def _add_sweep(commands: Any) -> None:
         parser.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     for parser in (worker, status, report, export):
         parser.add_argument("folder", help="folder of the sweep")
+
+
+_RUN_HELP = "results folder, MLflow run id, or MODEL@latest"
+
+
+def _add_compare(commands: Any) -> None:
+    compare = _command(
+        commands, "compare", _compare, "compare runs, with paired differences to a baseline",
+        "harness compare out/c/* --baseline sutlm-tiny-nomix --format markdown",
+    )  # fmt: skip
+    compare.add_argument("runs", nargs="+", metavar="RUN", help=_RUN_HELP)
+    compare.add_argument("--baseline", metavar="RUN", help="one of the runs, or its model (default: the first)")
+    compare.add_argument(
+        "--metrics", metavar="KEY,KEY", help="metrics by key or pattern, such as 'cra.u2t.*' (default: the headlines)"
+    )
+    compare.add_argument(
+        "--format", choices=("table", "markdown", "latex", "csv", "json", "html"), default="table", help="of the output"
+    )
+    compare.add_argument("--force", action="store_true", help="compare runs of different protocols, and mark them")
+    compare.add_argument("--seed", type=int, default=0, help="seed of resamples (default: 0)")
+    why = _command(
+        commands, "why", _why, "show in what two runs differ and which items changed most",
+        "harness why out/c/sutlm-tiny out/c/sutlm-tiny-cst",
+    )  # fmt: skip
+    why.add_argument("a", metavar="A", help=_RUN_HELP)
+    why.add_argument("b", metavar="B", help="the other run")
+    why.add_argument("--top", type=_positive, default=10, metavar="K", help="items of each task (default: 10)")
+    board = _command(
+        commands, "leaderboard", _leaderboard, "rank all models of an MLflow experiment, protocol by protocol",
+        "harness leaderboard --format html > board.html",
+    )  # fmt: skip
+    board.add_argument("--experiment", help="MLflow experiment (default: the one in mlflow.yaml)")
+    board.add_argument("--by", metavar="KEY", help="metric to sort by (default: each task's first)")
+    board.add_argument("--format", choices=("table", "markdown", "json", "html"), default="table", help="of the output")
+
+
+def _add_report(commands: Any) -> None:
+    report = _command(
+        commands, "report", _report, "write runs as one HTML file that needs no network",
+        "harness report out/c/* --output out/report.html",
+    )  # fmt: skip
+    report.add_argument("runs", nargs="+", metavar="RUN", help=_RUN_HELP)
+    report.add_argument("--output", default="report.html", metavar="FILE", help="the file (default: report.html)")
+    report.add_argument(
+        "--audio", choices=("link", "embed", "none"), default="link",
+        help="link audio files by relative path, put them into the file, or leave them out (default: link)",
+    )  # fmt: skip
+    report.add_argument("--force", action="store_true", help="report runs of different protocols, and mark them")
+
+
+def _add_sync_and_register(commands: Any) -> None:
+    sync = _command(commands, "sync", _sync, "send results that could not reach the tracking server", "harness sync")
+    sync.add_argument("folders", nargs="*", metavar="FOLDER", help="send these results folders too")
+    register = _command(
+        commands, "register", _register, "put a checkpoint into MLflow's model registry",
+        "harness register sutlm-tiny --name sutlm --alias best   # then: harness run --model models:/sutlm@best …",
+    )  # fmt: skip
+    register.add_argument("card", metavar="CARD", help="card by name, or path to a YAML card")
+    register.add_argument("--name", help="registered name (default: the card's)")
+    register.add_argument("--alias", action="append", default=[], help="name of this version, such as best; repeatable")
 
 
 def _add_cache(commands: Any) -> None:

@@ -1,10 +1,17 @@
-"""Tables of results: the same rows for terminals, pipes and files."""
+"""Tables of results and comparisons: the same rows for terminals, pipes, papers and spreadsheets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from harness.compare import ALPHA, Board, Comparison, Difference, Entry, Row, Why
+from harness.config import plain
 from harness.results import Metric, RunResult, headline
 from harness.task import TaskInfo
 
@@ -17,12 +24,14 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     left: frozenset[int] = frozenset({0, 1})
+    #: Said below the table, a line each.
+    notes: tuple[str, ...] = ()
 
     def plain(self) -> str:
         """Aligned columns without any decoration, two spaces between them."""
         lines = [self.columns, *self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
-        return "\n".join([self.title, *(self._line(line, widths) for line in lines)])
+        return "\n".join([self.title, *(self._line(line, widths) for line in lines), *self.notes])
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         padded = [
@@ -60,12 +69,14 @@ def _union(task: str, results: Sequence[RunResult]) -> Mapping[str, Metric]:
 def _cell(metric: Metric | None) -> str:
     if metric is None:
         return "-"
-    interval = f" [{_number(metric.ci95[0])}, {_number(metric.ci95[1])}]" if metric.ci95 else ""
-    return _number(metric.value) + interval
+    return number(metric.value) + _bounds(metric.ci95)
 
 
-def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+def number(value: float, *, sign: bool = False) -> str:
+    """Three decimals, one for large numbers; with `sign`, `+` or `−` before it."""
+    text = f"{abs(value):.3f}" if abs(value) < 100 else f"{abs(value):.1f}"
+    minus = "−" if sign else "-"
+    return f"{minus if value < 0 else '+' if sign else ''}{text}"
 
 
 def _direction(results: Sequence[RunResult], task: str, key: str) -> str:
@@ -75,4 +86,277 @@ def _direction(results: Sequence[RunResult], task: str, key: str) -> str:
 
 def _chance(results: Sequence[RunResult], task: str, key: str) -> str:
     chance = _union(task, results)[key].chance
-    return "" if chance is None else _number(chance)
+    return "" if chance is None else number(chance)
+
+
+# --- comparisons ------------------------------------------------------------------------------------------------------
+
+
+def comparison_title(c: Comparison) -> str:
+    """What is compared with what."""
+    return f"{len(c.labels)} runs, {len(c.rows)} metrics; differences to {c.labels[c.baseline]}"
+
+
+def comparison_notes(c: Comparison) -> list[str]:
+    """How to read the table, and every caveat that applies to it."""
+    differences = [e.difference for row in c.rows for e in row.entries if e and e.difference]
+    notes = ["brackets: 95 % intervals; Δ: difference to the baseline"]
+    if any(d.paired for d in differences):
+        notes.append(
+            f"Δ is paired on common items, clustered by their group, {c.num_resamples:,} resamples (seed {c.seed}); "
+            f"p of the sign-flip test, corrected by {c.correction}'s method over the table's {c.num_tests} tests; "
+            f"* p < {ALPHA:g}"
+        )
+        notes.append("mde: smallest true difference that these items show with 80 % power, before correction")
+    if not all(d.paired for d in differences):
+        notes.append(
+            "~ unpaired: no mean over items, or other items; interval from the two runs' own intervals, no test"
+        )
+    for label, fields in c.differing.items():
+        notes.append(f"† {label} answers another question: {'; '.join(fields)}")
+    return notes
+
+
+def comparison_table(c: Comparison, *, best: tuple[str, str] = ("", "^")) -> Table:
+    """Two lines a metric: values with their intervals, then differences to the baseline with p-values.
+
+    Args:
+        c: the comparison.
+        best: what stands before and after the best value of a row.
+    """
+    rows: list[tuple[str, ...]] = []
+    for row in c.rows:
+        rows.append((row.key, better(row), chance(row), *(_value(e, best) if e else "-" for e in row.entries)))
+        if any(e and e.difference for e in row.entries):
+            rows.append(("", "", "", *(_delta(e.difference) if e and e.difference else "" for e in row.entries)))
+    notes = (*comparison_notes(c), f"{''.join(best)} best" if best[0] == "" else "bold: best")
+    return Table(comparison_title(c), ("metric", "better", "chance", *_marked(c)), tuple(rows), notes=notes)
+
+
+def comparison_blocks(c: Comparison, width: int, *, best: tuple[str, str] = ("", "^")) -> list[Table]:
+    """The table in as many parts, each with some of the runs, as it takes to fit `width` characters."""
+    plainly = comparison_table(c)
+    widths = [max(len(line[i]) for line in (plainly.columns, *plainly.rows)) + 3 for i in range(len(plainly.columns))]
+    blocks: list[list[int]] = [[]]
+    for i in range(3, len(widths)):
+        if blocks[-1] and sum(widths[j] for j in (0, 1, 2, *blocks[-1], i)) > width:
+            blocks.append([])
+        blocks[-1].append(i)
+    table = comparison_table(c, best=best)
+    out = []
+    for n, block in enumerate(blocks):
+        rows = [tuple(row[i] for i in (0, 1, 2, *block)) for row in table.rows]
+        columns = tuple(table.columns[i] for i in (0, 1, 2, *block))
+        notes = table.notes if n == len(blocks) - 1 else ()
+        out.append(Table(table.title if n == 0 else "", columns, tuple(r for r in rows if any(r)), notes=notes))
+    return out
+
+
+def comparison_markdown(c: Comparison) -> str:
+    """A table of Markdown, the best in bold."""
+
+    def cell(e: Entry | None) -> str:
+        if e is None:
+            return "–"
+        value = number(e.metric.value)
+        head = f"**{value}**" if e.best else value
+        below = f"<br>{_md_text(_delta(e.difference))}" if e.difference else ""
+        return f"{head}{_bounds(e.metric.ci95)}{below}"
+
+    lines = [
+        _md(["metric", "better", "chance", *_marked(c)]),
+        _md(["---", "---", *["---:"] * (len(c.labels) + 1)]),
+        *(_md([f"`{row.key}`", better(row), chance(row), *map(cell, row.entries)]) for row in c.rows),
+    ]
+    notes = [f"- {_md_text(note)}" for note in comparison_notes(c)]
+    return "\n".join([f"**{comparison_title(c)}**", "", *lines, "", *notes])
+
+
+def _md(cells: Iterable[str]) -> str:
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+def _md_text(text: str) -> str:
+    return re.sub(r"([*~_])", r"\\\1", text)
+
+
+def comparison_latex(c: Comparison) -> str:
+    """A `table` for the package booktabs, the best in bold."""
+
+    def top(e: Entry | None) -> str:
+        if e is None:
+            return "--"
+        value = f"\\textbf{{{number(e.metric.value)}}}" if e.best else number(e.metric.value)
+        return value + (f" {{\\scriptsize {tex(_bounds(e.metric.ci95).strip())}}}" if e.metric.ci95 else "")
+
+    def below(e: Entry | None) -> str:
+        return f"{{\\scriptsize {tex(_delta(e.difference))}}}" if e and e.difference else ""
+
+    lines = []
+    for row in c.rows:
+        head = f"\\texttt{{{tex(row.key)}}}", {"high": r"$\uparrow$", "low": r"$\downarrow$"}.get(better(row), "")
+        lines.append(" & ".join([*head, tex(chance(row)), *map(top, row.entries)]) + r" \\")
+        if any(e and e.difference for e in row.entries):
+            lines.append(" & ".join(["", "", "", *map(below, row.entries)]) + r" \\")
+    notes = " ".join(f"{note[0].upper()}{note[1:]}." for note in comparison_notes(c))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\begin{{tabular}}{{llr{'r' * len(c.labels)}}}",
+            r"\toprule",
+            " & ".join(["metric", "", "chance", *map(tex, _marked(c))]) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{tex(comparison_title(c))}. {tex(notes)}}}",
+            r"\end{table}",
+        ]
+    )
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"$\sim$", "^": r"\^{}", "Δ": r"$\Delta$", "−": "$-$", "<": "$<$", ">": "$>$", "†": r"\dag{}", "…": r"\dots{}",
+}  # fmt: skip
+
+
+def tex(text: str) -> str:
+    """`text` for LaTeX, every special character escaped."""
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+_CSV = (
+    "metric", "task", "higher_is_better", "chance", "run", "baseline", "value", "ci95_low", "ci95_high", "n", "best",
+    "difference", "difference_low", "difference_high", "paired", "p_value", "p_corrected", "detectable", "common_items",
+    "differing",
+)  # fmt: skip
+
+
+def comparison_csv(c: Comparison) -> str:
+    """One line for each metric of each run, with a header."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_CSV)
+    for row in c.rows:
+        for i, (label, e) in enumerate(zip(c.labels, row.entries, strict=True)):
+            if e is None:
+                continue
+            low, high = e.metric.ci95 or (None, None)
+            d = e.difference
+            bounds = (d.ci95 or (None, None)) if d else (None, None)
+            tested = (d.paired, d.p_value, d.p_corrected, d.detectable, d.n) if d else (None,) * 5
+            head = (row.key, row.task, row.higher_is_better, row.chance, label, i == c.baseline)
+            own = (e.metric.value, low, high, e.metric.n, e.best)
+            writer.writerow(
+                [*head, *own, d.value if d else None, *bounds, *tested, "; ".join(c.differing.get(label, ()))]
+            )
+    return out.getvalue().rstrip("\n")
+
+
+def comparison_data(c: Comparison) -> dict[str, Any]:
+    """Everything that the tables show, for JSON."""
+    return {
+        "runs": [
+            {"label": label, "signatures": dict(s), "differing": list(c.differing.get(label, ()))}
+            for label, s in zip(c.labels, c.signatures, strict=True)
+        ],
+        "baseline": c.labels[c.baseline],
+        "correction": {"method": c.correction, "tests": c.num_tests},
+        "num_resamples": c.num_resamples,
+        "seed": c.seed,
+        "metrics": [
+            {
+                **{"key": row.key, "task": row.task, "higher_is_better": row.higher_is_better, "chance": row.chance},
+                "runs": {label: plain(e) for label, e in zip(c.labels, row.entries, strict=True) if e},
+            }
+            for row in c.rows
+        ],
+    }
+
+
+def why_tables(found: Why) -> list[Table]:
+    """What differs between two runs, and the items that changed most."""
+    changes = tuple((c.group, c.field, _text(c.a), _text(c.b)) for c in found.changes)
+    tables = [Table("what differs", ("group", "field", *found.labels), changes, left=frozenset(range(4)))]
+    for task in dict.fromkeys(item.task for item in found.items):
+        rows = []
+        for item in (i for i in found.items if i.task == task):
+            key, (a, b) = next(iter(item.values.items()))
+            rows.append((item.id, f"{item.change:.2f}", key, number(a), number(b)))
+            for name, (x, y) in item.texts.items():
+                rows.append((f"  {name}", "", "", x, "=" if x == y else y))
+        title = f"{task}: items that changed most (1 is a usual change), each by the metric that moved most"
+        columns = ("item", "change", "metric", *found.labels)
+        tables.append(Table(title, columns, tuple(rows), left=frozenset({0, 2, 3, 4})))
+    return tables
+
+
+def board_table(board: Board) -> Table:
+    """A leaderboard as a table: the best first."""
+    rows = tuple(
+        (str(i + 1), s.model, *(_cell(s.metrics.get(k)) for k in board.keys), moment(s.when), s.run)
+        for i, s in enumerate(board.standings)
+    )
+    last = len(board.keys) + 3
+    columns = ("#", "model", *board.keys, "when", "run")
+    return Table(f"{board.signature}; best first by {board.by}", columns, rows, left=frozenset({1, last}))
+
+
+def board_markdown(board: Board) -> str:
+    """A leaderboard in Markdown."""
+    table = board_table(board)
+    aligned = ["---" if i in table.left else "---:" for i in range(len(table.columns))]
+    return "\n".join([f"`{board.signature}`", "", _md(table.columns), _md(aligned), *map(_md, table.rows)])
+
+
+def moment(epoch_s: float) -> str:
+    """A time of this machine's clock, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+
+
+def _marked(c: Comparison) -> list[str]:
+    """Column heads: the baseline and runs of another protocol are marked."""
+    return [
+        f"{label}{' †' if label in c.differing else ''}{' (baseline)' if i == c.baseline else ''}"
+        for i, label in enumerate(c.labels)
+    ]
+
+
+def _value(e: Entry, best: tuple[str, str]) -> str:
+    before, after = best if e.best else ("", "")
+    return f"{before}{number(e.metric.value)}{_bounds(e.metric.ci95)}{after}"
+
+
+def _delta(d: Difference) -> str:
+    bounds = "" if d.ci95 is None else f" [{number(d.ci95[0], sign=True)}, {number(d.ci95[1], sign=True)}]"
+    head = f"Δ {number(d.value, sign=True)}{bounds}"
+    if not d.paired or d.p_corrected is None:
+        return f"{head} ~"
+    mde = "" if d.significant or d.detectable is None else f" mde {number(d.detectable)}"
+    return f"{head} {p_text(d.p_corrected)}{'*' if d.significant else mde}"
+
+
+def p_text(p: float) -> str:
+    """A p-value to three digits."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _bounds(ci95: tuple[float, float] | None) -> str:
+    return "" if ci95 is None else f" [{number(ci95[0])}, {number(ci95[1])}]"
+
+
+def better(row: Row) -> str:
+    """Which way is better: high, low or neither."""
+    return "" if row.higher_is_better is None else "high" if row.higher_is_better else "low"
+
+
+def chance(row: Row) -> str:
+    """The level of chance, empty where there is none."""
+    return "" if row.chance is None else number(row.chance)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else repr(value)

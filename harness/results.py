@@ -137,8 +137,8 @@ def summary(result: RunResult) -> dict[str, Any]:
     }
 
 
-def read_results(folder: Path) -> RunResult:
-    """A run from its results folder, items included.
+def read_results(folder: Path, *, items: bool = True) -> RunResult:
+    """A run from its results folder, with its items unless `items` is unset.
 
     Raises:
         InputError: if the folder holds no finished run.
@@ -156,7 +156,7 @@ def read_results(folder: Path) -> RunResult:
             n_scored=task["n_scored"],
             n_failed=task["n_failed"],
             protocol=task["protocol"],
-            items=read_jsonl(folder / "items" / f"{name}.jsonl"),
+            items=read_jsonl(folder / "items" / f"{name}.jsonl") if items else [],
             notes=task["notes"],
         )
         for name, task in data["tasks"].items()

@@ -21,6 +21,7 @@ import time
 import types
 import urllib.error
 import urllib.request
+import uuid
 import warnings
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,14 +35,15 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from harness import __version__
-from harness.config import STRICT, build, home, merge, plain, read_yaml
-from harness.errors import HarnessError
-from harness.results import Item, Metric, RunResult, headline
+from harness.config import STRICT, build, digest, file_digest, flatten, home, merge, plain, read_yaml
+from harness.errors import HarnessError, InputError
+from harness.results import Item, Metric, RunResult, headline, read_results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
+    from harness.model import ModelCard
     from harness.task import TaskInfo
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -71,6 +73,14 @@ _DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
+#: Which attempt made a run: a request that was sent again, as its answer was lost, may have made two.
+_LOG_ID = "log_id"
+#: A view of the runs table that the experiment keeps, and the tag that MLflow's pages find it under.
+_VIEW = "harness"
+_VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
+_VIEW_COLUMNS = ("attributes.`Created`", "tags.`model`", "tags.`corpus`", "tags.`split`", "tags.`tasks`")
+#: Metric columns of that view, in all and for a task without figures.
+_VIEW_METRICS, _VIEW_METRICS_PER_TASK = 24, 6
 #: A server that is alive may be slow to start on a busy machine.
 _START_S, _STOP_S = 300.0, 10.0
 
@@ -354,11 +364,11 @@ def _send(client: MlflowClient, run_id: str, *, params: Mapping[str, str], metri
         client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
 
 
-def _points(values: Mapping[str, float], step: int) -> list[Any]:
+def _points(values: Mapping[str, float], step: int, *, model_id: str | None = None) -> list[Any]:
     from mlflow.entities import Metric as Point
 
     now = int(time.time() * 1000)
-    return [Point(key, float(value), now, step) for key, value in values.items()]
+    return [Point(key, float(value), now, step, model_id=model_id) for key, value in values.items()]
 
 
 # --- one evaluation ---------------------------------------------------------------------------------------------------
@@ -383,6 +393,7 @@ def log_run(result: RunResult, config: TrackingConfig, *, infos: Mapping[str, Ta
     Parameters are the protocol. Metrics are the results under their keys, `ci95/<key>.low` and `ci95/<key>.high`, and
     `counts/<task>.n_scored` and the like: MLflow's pages group by what stands before a slash. Artifacts are the
     files of `folder`, `<task>.json` for the view that compares items side by side, and `figures/<task>.<name>.png`.
+    Where the model is registered (`register_model`), its metrics appear on its own page too.
 
     Raises:
         TrackingError: if any of it did not arrive.
@@ -391,18 +402,49 @@ def log_run(result: RunResult, config: TrackingConfig, *, infos: Mapping[str, Ta
         client, experiment = _open(config)
         earlier = client.search_runs([experiment], filter_string=_tag_filter("run_id", result.run_id))
         tags = {**config.tags, **_run_tags(result), "mlflow.note.content": _description(result, infos)}
-        tags = {key: _cut(value, _TAG_CHARS) for key, value in tags.items()}
+        tags = {key: _cut(value, _TAG_CHARS) for key, value in tags.items()} | {_LOG_ID: uuid.uuid4().hex}
         run_id = client.create_run(experiment, run_name=result.run_id, tags=tags).info.run_id
         with _failed_if_interrupted(client, run_id):
-            _send(client, run_id, params=_params(result.protocol), metrics=_points(_numbers(result), 0))
+            model_id = _link_model(client, experiment, run_id, str(result.model["fingerprint"]))
+            values = {key: metric.value for key, metric in result.metrics.items()}
+            beside = {key: value for key, value in _numbers(result).items() if key not in values}
+            points = [*_points(values, 0, model_id=model_id), *_points(beside, 0)]
+            _send(client, run_id, params=_params(result.protocol), metrics=points)
             _log_files(client, run_id, folder)
             if config.logging.tables:
                 _log_tables(client, run_id, result)
             _log_figures(client, run_id, result, infos)
+            _show_columns(client, experiment, result, infos)
             client.set_terminated(run_id, "FINISHED")
-        for run in earlier:
-            client.delete_run(run.info.run_id)
+        twins = client.search_runs([experiment], filter_string=_tag_filter(_LOG_ID, tags[_LOG_ID]))
+        for other in {run.info.run_id for run in (*earlier, *twins)} - {run_id}:
+            client.delete_run(other)
     return LoggedRun(run_id, _run_url(config, experiment, run_id))
+
+
+def _show_columns(client: MlflowClient, experiment: str, result: RunResult, infos: Mapping[str, TaskInfo]) -> None:
+    """Adds the tasks' main metrics to the columns that the runs table opens with; those already there stay."""
+    known = json.loads(client.get_experiment(experiment).tags.get(_VIEW_TAG) or "{}").get("selectedColumns", [])
+    found: list[str] = []
+    for name, task in result.tasks.items():
+        if name in infos:
+            drawn = [key for rows in infos[name].figures.values() for row in rows.values() for key in row.values()]
+            shown = drawn or list(headline(task.metrics, infos[name].headline))[:_VIEW_METRICS_PER_TASK]
+            found += [f"metrics.`{key}`" for key in shown if key in task.metrics]
+    columns = list(dict.fromkeys([*_VIEW_COLUMNS, *known, *found]))[: len(_VIEW_COLUMNS) + _VIEW_METRICS]
+    if columns != known:
+        client.set_experiment_tag(experiment, _VIEW_TAG, json.dumps({"selectedColumns": columns}))
+
+
+def _link_model(client: MlflowClient, experiment: str, run_id: str, fingerprint: str) -> str | None:
+    """Says that the run evaluates the registered model of this fingerprint; None if there is none."""
+    from mlflow.entities import LoggedModelInput
+
+    found = client.search_logged_models([experiment], f"tags.fingerprint = '{fingerprint}'", max_results=1)
+    if not found:
+        return None
+    client.log_inputs(run_id, models=[LoggedModelInput(found[0].model_id)])
+    return str(found[0].model_id)
 
 
 @contextmanager
@@ -470,16 +512,8 @@ def _numbers(result: RunResult) -> dict[str, float]:
 
 def _params(settings: Mapping[str, Any]) -> dict[str, str]:
     """Settings as MLflow parameters: dotted legal names, JSON where not text, long values cut."""
-    flat = _flatten(plain(settings))
+    flat = flatten(plain(settings))
     return {re.sub(r"[^\w.\- ]", "_", key)[:250]: _cut(_text(value), _PARAM_CHARS) for key, value in flat.items()}
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots; lists stay whole."""
-    if not isinstance(value, Mapping) or (not value and prefix):
-        return {prefix: value}
-    nested = (_flatten(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items())
-    return {key: inner for part in nested for key, inner in part.items()}
 
 
 def _text(value: Any) -> str:
@@ -504,7 +538,7 @@ def _log_tables(client: MlflowClient, run_id: str, result: RunResult) -> None:
 
 def _table(items: Sequence[Item]) -> dict[str, list[Any]]:
     """Items as columns: `id` first, nested values under dotted names, lists as JSON."""
-    rows = [_flatten(plain(item)) for item in items]
+    rows = [flatten(plain(item)) for item in items]
     columns = dict.fromkeys(["id", *(key for row in rows for key in row)])
     return {column: [_cell(row.get(column)) for row in rows] for column in columns}
 
@@ -584,6 +618,296 @@ def _range(values: set[float] | set[int]) -> str:
 def _label(metric: Metric) -> str:
     ci95 = f"\n{metric.ci95[0]:.3g} – {metric.ci95[1]:.3g}" if metric.ci95 else ""
     return f"{metric.value:.3g}{ci95}"
+
+
+# --- runs that wait to be sent ----------------------------------------------------------------------------------------
+
+
+@plain_dataclass(frozen=True, slots=True)
+class Sent:
+    """What `sync` did with one run.
+
+    Attributes:
+        run_id: of the harness.
+        folder: its results.
+        logged: where it went; None if it could not be sent.
+        problem: why not.
+    """
+
+    run_id: str
+    folder: Path
+    logged: LoggedRun | None
+    problem: str = ""
+
+
+def log_or_keep(result: RunResult, config: TrackingConfig, *, infos: Mapping[str, TaskInfo], folder: Path) -> LoggedRun:
+    """`log_run`, with a note under `$HARNESS_HOME` until the run has arrived, from which `sync` sends it.
+
+    The note is written first: a killed server and a killed harness alike lose nothing.
+
+    Raises:
+        TrackingError: as `log_run`; the note stays.
+    """
+    note = _note(result.run_id)
+    with _locked(note.with_suffix(".lock")):
+        note.write_text(json.dumps({"run_id": result.run_id, "folder": str(folder.absolute())}), "utf-8")
+        logged = log_run(result, config, infos=infos, folder=folder)
+        note.unlink()
+    return logged
+
+
+def unsent() -> list[Path]:
+    """Results folders that wait to be sent."""
+    notes = (json.loads(path.read_text("utf-8")) for path in sorted(_unsent_folder().glob("*.json")))
+    return [Path(note["folder"]) for note in notes]
+
+
+def sync(
+    config: TrackingConfig, infos: Callable[[RunResult], Mapping[str, TaskInfo]], folders: Sequence[Path] = ()
+) -> Iterator[Sent]:
+    """Sends every run that waits, each once, however many processes send; stops where the store does not answer.
+
+    A run that arrived in part before is replaced; so is one that is there already.
+
+    Args:
+        config: where to.
+        infos: of a run's tasks.
+        folders: results folders to send besides, from a machine without a network for example.
+
+    Raises:
+        InputError: if one of `folders` holds no finished run.
+    """
+    for folder in folders:
+        result = read_results(folder)
+        try:
+            yield Sent(result.run_id, folder, log_or_keep(result, config, infos=infos(result), folder=folder))
+        except TrackingError as error:
+            yield Sent(result.run_id, folder, None, str(error))
+            return
+    for path in sorted(_unsent_folder().glob("*.json")):
+        with _locked(path.with_suffix(".lock")):
+            if not path.exists():  # somebody else has sent it meanwhile
+                continue
+            sent = _send_noted(path, config, infos)
+        yield sent
+        if sent.logged is None and path.exists():
+            return
+
+
+def _send_noted(path: Path, config: TrackingConfig, infos: Callable[[RunResult], Mapping[str, TaskInfo]]) -> Sent:
+    note = json.loads(path.read_text("utf-8"))
+    run_id, folder = str(note["run_id"]), Path(note["folder"])
+    try:
+        result = read_results(folder)
+    except InputError as error:
+        path.unlink()  # there is nothing to send any more
+        return Sent(run_id, folder, None, f"{error} It is no longer waited for.")
+    if result.run_id != run_id:
+        path.unlink()
+        return Sent(run_id, folder, None, f"{folder} now holds run {result.run_id}. It is no longer waited for.")
+    try:
+        logged = log_run(result, config, infos=infos(result), folder=folder)
+    except TrackingError as error:
+        return Sent(run_id, folder, None, str(error))
+    path.unlink()
+    return Sent(run_id, folder, logged)
+
+
+def _unsent_folder() -> Path:
+    return home() / "mlflow" / "unsent"
+
+
+def _note(run_id: str) -> Path:
+    _unsent_folder().mkdir(parents=True, exist_ok=True)
+    return _unsent_folder() / f"{digest(run_id)[:24]}.json"
+
+
+# --- runs that are there ----------------------------------------------------------------------------------------------
+
+
+@plain_dataclass(frozen=True, slots=True)
+class StoredRun:
+    """An evaluation in the store.
+
+    Attributes:
+        id: MLflow's.
+        model: the name of its model.
+        when: seconds since 1970.
+    """
+
+    id: str
+    model: str
+    when: float
+
+
+def stored_runs(config: TrackingConfig, *, model: str | None = None) -> list[StoredRun]:
+    """Finished evaluations of the experiment, the latest first.
+
+    Raises:
+        TrackingError: if the store does not answer.
+    """
+    wanted = ["attributes.status = 'FINISHED'", "tags.run_id LIKE '%'"]
+    wanted += [_tag_filter("model", model)] if model is not None else []
+    with _reported("Looking for runs", config):
+        client, experiment = _open(config)
+        text, order = " and ".join(wanted), ["attributes.start_time DESC"]
+        page = client.search_runs([experiment], text, order_by=order)
+        found = list(page)
+        while page.token:
+            page = client.search_runs([experiment], text, order_by=order, page_token=page.token)
+            found += page
+    return [StoredRun(r.info.run_id, r.data.tags["model"], r.info.start_time / 1000) for r in found]
+
+
+def fetch_run(config: TrackingConfig, run_id: str, folder: Path, *, items: bool = True) -> Path:
+    """Copies a run's results into `folder`, which `read_results` then reads.
+
+    Raises:
+        TrackingError: if the run is not there, or not an evaluation of the harness.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _reported(f"Fetching run {run_id}", config):
+        _silence()
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=config.uri)
+        for name in ("results.json", "protocol.json", *(["items"] if items else [])):
+            client.download_artifacts(run_id, name, str(folder))
+    return folder
+
+
+# --- registered models ------------------------------------------------------------------------------------------------
+
+
+def register_model(
+    config: TrackingConfig, card: ModelCard, name: str, *, fingerprint: str, aliases: Sequence[str] = ()
+) -> str:
+    """Puts a checkpoint with its card into the store as a model and a version of `name`: `models:/name/version`.
+
+    Raises:
+        CheckpointError: if the card has no weights.
+        TrackingError: if it could not be stored.
+    """
+    card.require_checkpoint()
+    with _reported(f"Registering '{name}'", config):
+        client, experiment = _open(config)
+        return _register(client, config, experiment, card, name, fingerprint, aliases, run_id=None)
+
+
+def _register(
+    client: MlflowClient,
+    config: TrackingConfig,
+    experiment: str,
+    card: ModelCard,
+    name: str,
+    fingerprint: str,
+    aliases: Sequence[str],
+    *,
+    run_id: str | None,
+) -> str:
+    import yaml
+
+    facts = {key: value for key, value in plain(card).items() if key != "folder" and value not in ("", None, {})}
+    weights = card.checkpoint_path / "model.safetensors"
+    if card.sha256 is None and weights.is_file():
+        facts["sha256"] = file_digest(weights)
+    tags = {"fingerprint": fingerprint, "adapter": card.adapter, "card": card.name}
+    made = client.create_logged_model(
+        experiment, name=re.sub(r"[/:.%\"']", "_", name), source_run_id=run_id, tags=tags,
+        params=_params({"architecture": card.architecture, "training": card.training}), model_type=card.adapter,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        if card.needs_checkpoint:
+            client.log_model_artifacts(made.model_id, str(card.checkpoint_path))
+            facts["checkpoint"] = "."
+        Path(scratch, _CARD).write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True), "utf-8")
+        client.log_model_artifact(made.model_id, str(Path(scratch, _CARD)))
+    client.finalize_logged_model(made.model_id, "READY")
+    with _existing_is_fine():
+        client.create_registered_model(name)
+    source, tags = f"models:/{made.model_id}", {**tags, _MODEL_ID: made.model_id}
+    with _default_store(config):
+        version = client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=made.model_id)
+    for alias in aliases:
+        client.set_registered_model_alias(name, alias, version.version)
+    return f"models:/{name}/{version.version}"
+
+
+@contextmanager
+def _default_store(config: TrackingConfig) -> Iterator[None]:
+    """MLflow looks a version's source up in its default store, whatever store the client has."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = config.uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+#: Tag of a version: the logged model that it is. Not every store of MLflow keeps the version's own field.
+_MODEL_ID = "model_id"
+#: The card of a registered model, beside its checkpoint.
+_CARD = "registered.yaml"
+_MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
+
+
+def is_registered(name: str) -> bool:
+    """Whether `name` is written as a registered model: `models:/name/3` or `models:/name@alias`."""
+    return name.startswith("models:/")
+
+
+def fetch_model(config: TrackingConfig, uri: str) -> Path:
+    """The card of a registered model, whose checkpoint is copied under `$HARNESS_HOME/registry` once.
+
+    The card's name becomes `<name>-v<version>`, so that two versions can be told apart.
+
+    Raises:
+        InputError: if `uri` is neither `models:/name/version` nor `models:/name@alias`.
+        TrackingError: if the registry has no such version, or it was not registered by the harness.
+    """
+    asked = _MODEL_URI.fullmatch(uri)
+    if asked is None:
+        raise InputError(f"'{uri}' names no registered model; write models:/NAME/VERSION or models:/NAME@ALIAS.")
+    name = asked["name"]
+    with _reported(f"Fetching {uri}", config):
+        _silence()
+        from mlflow import MlflowClient
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        client = MlflowClient(tracking_uri=config.uri)
+        version = (
+            client.get_model_version(name, asked["version"])
+            if asked["version"]
+            else client.get_model_version_by_alias(name, asked["alias"])
+        )
+        model_id = version.tags.get(_MODEL_ID)
+        if not model_id:
+            raise TrackingError(f"{uri} was not registered by 'harness register': it brings no card.")
+        folder = home() / "registry" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-v{version.version}-{model_id[-12:]}"
+        with _locked(folder.with_name(folder.name + ".lock")):
+            if not folder.is_dir():
+                location = client.get_logged_model(model_id).artifact_location
+                part = folder.with_name(folder.name + ".part")
+                part.mkdir(parents=True, exist_ok=True)
+                get_artifact_repository(location, tracking_uri=config.uri).download_artifacts("", str(part))
+                os.replace(part, folder)
+    _name_card(folder / _CARD, f"{name}-v{version.version}", uri)
+    return folder / _CARD
+
+
+def _name_card(path: Path, name: str, uri: str) -> None:
+    import yaml
+
+    if not path.is_file():
+        raise TrackingError(f"{uri} was not registered by 'harness register': it brings no card.")
+    facts = read_yaml(path)
+    if facts.get("name") != name:
+        part = path.with_suffix(".part")
+        part.write_text(yaml.safe_dump({**facts, "name": name}, sort_keys=False, allow_unicode=True), "utf-8")
+        os.replace(part, path)
 
 
 # --- one training -----------------------------------------------------------------------------------------------------
@@ -692,7 +1016,7 @@ class TrainingLogger:
         self, client: MlflowClient, config: TrackingConfig, run_id: str, experiment: str, *, last: Mapping[str, int]
     ) -> None:
         self.run_id, self.url = run_id, _run_url(config, experiment, run_id)
-        self._client, self._config = client, config
+        self._client, self._config, self._experiment = client, config, experiment
         self._last = dict(last)
         self._pending: list[Any] = []
         self._flushed_at: int | None = None
@@ -726,21 +1050,19 @@ class TrainingLogger:
                 self._client.log_batch(self.run_id, metrics=self._pending[:_METRICS_PER_BATCH])
                 del self._pending[:_METRICS_PER_BATCH]
 
-    def register(self, folder: Path, name: str) -> str | None:
-        """Puts a checkpoint into the model registry and returns its `models:/name/version`; None if that is off.
+    def register(self, card: ModelCard, *, fingerprint: str) -> str | None:
+        """Puts a trained checkpoint into the model registry under its card's name; None if that is off.
+
+        Returns its `models:/name/version`.
 
         Raises:
             TrackingError: if it could not be stored.
         """
         if not self._config.logging.registry:
             return None
-        with _reported(f"Registering the checkpoint '{name}'", self._config):
-            self._client.log_artifacts(self.run_id, str(folder), "checkpoint")
-            with _existing_is_fine():
-                self._client.create_registered_model(name)
-            source = f"{self._client.get_run(self.run_id).info.artifact_uri}/checkpoint"
-            version = self._client.create_model_version(name, source, self.run_id)
-        return f"models:/{name}/{version.version}"
+        with _reported(f"Registering the checkpoint '{card.name}'", self._config):
+            client, config, experiment = self._client, self._config, self._experiment
+            return _register(client, config, experiment, card, card.name, fingerprint, (), run_id=self.run_id)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Puts tags on the run.
@@ -820,9 +1142,10 @@ def serve_ui(config: TrackingConfig, *, port: int | None = None, open_browser: b
         config, host, _port(host, config.server.port if port is None else port, insisted=port is not None)
     )
     with server.stopped_on_error(), _reported("Opening the tracking store", config):
-        _, experiment = _open(config)  # while the server starts
+        client, experiment = _open(config)  # while the server starts
+        view = f"?viewStateShareKey={_VIEW}" if _VIEW_TAG in client.get_experiment(experiment).tags else ""
         server.wait_until_healthy()
-    server.url = f"{server.address}/#/experiments/{experiment}/runs"
+    server.url = f"{server.address}/#/experiments/{experiment}/runs{view}"
     if open_browser:
         webbrowser.open(server.url)
     return server

@@ -19,7 +19,7 @@ LAYERS = (
     {"metrics", "stats", "training"},
     {"scoring", "generation", "finetune"},
     {"evaluate"},
-    {"sweep", "mixing", "tracking", "report"},
+    {"sweep", "mixing", "tracking", "report", "compare", "html"},
     {"cli"},
     {"__main__"},
 )

@@ -1,5 +1,6 @@
 """Tracking against a real SQLite store and a real MLflow server."""
 
+import hashlib
 import json
 import os
 import signal
@@ -16,8 +17,9 @@ import pytest
 from mlflow import MlflowClient
 
 from harness import tracking
-from harness.errors import ConfigError
-from harness.results import Metric, RunResult, TaskResult, write_results
+from harness.errors import CheckpointError, ConfigError, InputError
+from harness.model import ModelCard, read_card
+from harness.results import Metric, RunResult, TaskResult, read_results, write_results
 from harness.task import TaskInfo
 from harness.tracking import StoreConfig, TrackingConfig, TrackingError, load_tracking_config
 
@@ -434,16 +436,18 @@ class TestTrainingLogger:
             until(lambda: client.get_run(logger.run_id).data.metrics)
         assert any(key.startswith("system/cpu") for key in client.get_run(logger.run_id).data.metrics)
 
-    def test_checkpoints_become_versions_if_asked_for(self, store, client, tmp_path):
+    def test_checkpoints_become_versions_if_asked_for(self, store, client, tmp_path, empty_home):
         (tmp_path / "model.safetensors").write_bytes(b"weights")
+        card = ModelCard("trained", "sutlm", checkpoint=str(tmp_path))
         with tracking.training_logger(store, "train", {}, {}) as logger:
-            assert logger.register(tmp_path, "sutlm-tiny") is None
+            assert logger.register(card, fingerprint="f00") is None
         with tracking.training_logger(self.config(store, registry=True), "train", {}, {}) as logger:
-            assert logger.register(tmp_path, "sutlm-tiny") == "models:/sutlm-tiny/1"
-            assert logger.register(tmp_path, "sutlm-tiny") == "models:/sutlm-tiny/2"
-        version = client.get_model_version("sutlm-tiny", "2")
-        assert version.run_id == logger.run_id
-        assert Path(version.source, "model.safetensors").read_bytes() == b"weights"
+            assert logger.register(card, fingerprint="f00") == "models:/trained/1"
+            assert logger.register(card, fingerprint="f00") == "models:/trained/2"
+        assert client.get_model_version("trained", "2").run_id == logger.run_id
+        fetched = read_card(str(tracking.fetch_model(store, "models:/trained/2")))
+        assert fetched.name == "trained-v2"
+        assert (fetched.require_checkpoint() / "model.safetensors").read_bytes() == b"weights"
 
 
 def raise_after_a_step(logger, error):
@@ -471,6 +475,88 @@ def group_is_gone(pid):
     return False
 
 
+class TestView:
+    def test_the_runs_table_opens_with_the_main_metrics(self, logged, client):
+        tag = client.get_experiment_by_name("sutlm").tags["mlflow.sharedViewState.harness"]
+        columns = json.loads(tag)["selectedColumns"]
+        assert columns[1:5] == ["tags.`model`", "tags.`corpus`", "tags.`split`", "tags.`tasks`"]
+        assert [c for c in columns if c.startswith("metrics")] == [
+            f"metrics.`cra.{d}.pmi.r_at_1`" for d in ("u2u", "u2t", "t2u")
+        ]
+
+
+class TestStoredRuns:
+    def test_a_run_comes_back_as_it_was(self, store, logged, folder, tmp_path):
+        back = tracking.fetch_run(store, logged.run_id, tmp_path / "back")
+        assert read_results(back) == read_results(folder)
+        light = tracking.fetch_run(store, logged.run_id, tmp_path / "light", items=False)
+        assert read_results(light, items=False).metrics == read_results(folder).metrics
+        assert not (light / "items").exists()
+
+    def test_an_unknown_run_is_an_error(self, store, tmp_path):
+        with pytest.raises(TrackingError, match="Fetching run 0123"):
+            tracking.fetch_run(store, "0123" * 8, tmp_path)
+
+    def test_the_latest_comes_first_and_only_evaluations_count(self, store, logged, tmp_path):
+        later = replace(result("later"), model={"name": "other", "fingerprint": "1"})
+        write_results(later, tmp_path)
+        second = tracking.log_run(later, store, infos={}, folder=tmp_path)
+        tracking.training_logger(store, "train", {}, {"model": "other"}).close()
+        runs = tracking.stored_runs(store)
+        assert runs[0].id == second.run_id
+        assert logged.run_id in {r.id for r in runs}
+        assert [r.id for r in tracking.stored_runs(store, model="other")] == [second.run_id]
+
+
+class TestRegistry:
+    @pytest.fixture
+    def card(self, tmp_path):
+        """A card whose checkpoint holds a folder of its own."""
+        (tmp_path / "weights" / "speech").mkdir(parents=True)
+        (tmp_path / "weights" / "model.safetensors").write_bytes(b"weights")
+        (tmp_path / "weights" / "speech" / "tokenizer.json").write_text("{}")
+        return ModelCard("mine", "sutlm", checkpoint="weights", training={"steps": 3}, folder=tmp_path)
+
+    def test_a_registered_checkpoint_comes_back_with_its_card(self, store, card, empty_home):
+        uri = tracking.register_model(store, card, "tiny", fingerprint="abc", aliases=("best", "prod"))
+        assert uri == "models:/tiny/1"
+        for name in ("models:/tiny/1", "models:/tiny@best", "models:/tiny@prod"):
+            fetched = read_card(str(tracking.fetch_model(store, name)))
+        assert (fetched.name, fetched.adapter, fetched.training) == ("tiny-v1", "sutlm", {"steps": 3})
+        assert fetched.sha256 == hashlib.sha256(b"weights").hexdigest()
+        assert (fetched.require_checkpoint() / "speech" / "tokenizer.json").is_file()
+        assert len(list((empty_home / "registry").glob("tiny-v1-*/"))) >= 1
+
+    def test_an_alias_moves_to_the_newest(self, store, card, empty_home):
+        tracking.register_model(store, card, "moving", fingerprint="abc", aliases=("best",))
+        (card.checkpoint_path / "model.safetensors").write_bytes(b"better")
+        tracking.register_model(store, card, "moving", fingerprint="abd", aliases=("best",))
+        best = read_card(str(tracking.fetch_model(store, "models:/moving@best")))
+        assert best.name == "moving-v2"
+        assert (best.checkpoint_path / "model.safetensors").read_bytes() == b"better"
+
+    def test_evaluations_are_linked_to_the_model_they_evaluate(self, store, client, card, tmp_path):
+        tracking.register_model(store, card, "linked", fingerprint="linked-fingerprint")
+        evaluated = replace(result("of-linked"), model={"name": "mine", "fingerprint": "linked-fingerprint"})
+        write_results(evaluated, tmp_path / "out")
+        logged = tracking.log_run(evaluated, store, infos={"cra": INFO}, folder=tmp_path / "out")
+        [model] = client.get_run(logged.run_id).inputs.model_inputs
+        found = client.get_logged_model(model.model_id)
+        assert {m.key: m.value for m in found.metrics}["cra.u2t.pmi.r_at_1"] == 0.5
+
+    def test_what_cannot_be_had_is_an_error(self, store, client, card):
+        with pytest.raises(InputError, match="names no registered model; write models:/NAME/VERSION"):
+            tracking.fetch_model(store, "models:/tiny")
+        with pytest.raises(TrackingError, match="Fetching models:/nosuch/1"):
+            tracking.fetch_model(store, "models:/nosuch/1")
+        with pytest.raises(CheckpointError, match="no weights"):
+            tracking.register_model(store, replace(card, checkpoint="nowhere"), "tiny", fingerprint="")
+        client.create_registered_model("bare")
+        client.create_model_version("bare", str(card.checkpoint_path))
+        with pytest.raises(TrackingError, match="was not registered by 'harness register'"):
+            tracking.fetch_model(store, "models:/bare/1")
+
+
 class TestServer:
     def get(self, server, path):
         with urllib.request.urlopen(f"{server.address}/{path}", timeout=30) as answer:
@@ -478,13 +564,13 @@ class TestServer:
 
     def test_the_address_shows_the_experiment(self, server, client):
         experiment = client.get_experiment_by_name("sutlm").experiment_id
-        assert server.url == f"{server.address}/#/experiments/{experiment}/runs"
+        assert server.url.startswith(f"{server.address}/#/experiments/{experiment}/runs")
         assert b"<title>MLflow</title>" in self.get(server, "")
 
     def test_it_logs_and_shows_a_run(self, server, folder):
         config = TrackingConfig(tracking=StoreConfig(uri=server.address))
         logged = tracking.log_run(result("over-http"), config, infos={"cra": INFO}, folder=folder)
-        assert logged.url == server.url + f"/{logged.run_id}"
+        assert logged.url == server.url.partition("?")[0] + f"/{logged.run_id}"
         run = MlflowClient(tracking_uri=server.address).get_run(logged.run_id)
         assert run.data.metrics["ci95/cra.u2t.pmi.r_at_1.high"] == 0.6
         query = f"get-artifact?path=figures/cra.R_1.png&run_uuid={logged.run_id}"

@@ -1,0 +1,228 @@
+"""Figures as inline SVG: no library, the page's own colors, every mark named for those who cannot see it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+#: Series are told apart by color, dash and marker; the page's style sheet gives `s0` … `s7` their colors.
+NUM_SERIES = 8
+#: From pale to dark blue, each with the ink that can be read on it (contrast above 4.5 : 1).
+_SHADES = ("#f7fbff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b")
+_DARK_FROM = 6
+_DARK_INK, _LIGHT_INK = "#111111", "#ffffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A named line, or points, `(x, y)`; `about` is said of each point when it is pointed at."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    about: Sequence[str] = ()
+
+
+def heat_map(
+    title: str,
+    cells: Mapping[str, Mapping[str, tuple[float, str]]],
+    *,
+    low: float,
+    high: float,
+    reverse: bool = False,
+) -> Markup:
+    """A grid of numbers, the higher the darker.
+
+    Args:
+        title: what it shows, for screen readers.
+        cells: by row and column, the number and what is written, up to two lines.
+        low: number of the palest shade.
+        high: number of the darkest.
+        reverse: the lower the darker.
+    """
+    columns = list(dict.fromkeys(c for row in cells.values() for c in row))
+    left = 12 + 7 * max((len(r) for r in cells), default=0)
+    width, height, top = max(104, 8 + 7 * max((len(c) for c in columns), default=0)), 46, 26
+    parts = [_text(left + (j + 0.5) * width, top - 9, c, "middle") for j, c in enumerate(columns)]
+    for i, (name, row) in enumerate(cells.items()):
+        y = top + i * height
+        parts.append(_text(left - 8, y + height / 2 + 4, name, "end"))
+        for j, column in enumerate(columns):
+            x = left + j * width
+            if column not in row:
+                parts.append(
+                    Markup('<rect x="{}" y="{}" width="{}" height="{}" class="empty"/>').format(
+                        x, y, width - 2, height - 2
+                    )
+                )
+                continue
+            value, label = row[column]
+            share = (value - low) / (high - low) if high > low else 0.5
+            shade = min(len(_SHADES) - 1, max(0, int((1 - share if reverse else share) * len(_SHADES))))
+            ink = _LIGHT_INK if shade >= _DARK_FROM else _DARK_INK
+            parts.append(
+                Markup('<g><title>{}</title><rect x="{}" y="{}" width="{}" height="{}" fill="{}"/></g>').format(
+                    f"{name}, {column}: {label}", x, y, width - 2, height - 2, _SHADES[shade]
+                )
+            )
+            lines = label.split("\n")
+            for k, line in enumerate(lines):
+                at = y + height / 2 + 4 + 14 * (k - (len(lines) - 1) / 2)
+                parts.append(_text(x + width / 2 - 1, at, line, "middle", fill=ink, small=k > 0))
+    return _figure(title, left + width * len(columns) + 4, top + height * len(cells) + 4, parts)
+
+
+def lines(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    x_log: bool = False,
+    y_range: tuple[float, float] | None = None,
+    points: bool = False,
+    rule: Series | None = None,
+) -> Markup:
+    """Lines over a common pair of axes, or, with `points`, a scatter plot.
+
+    Args:
+        title: what it shows, for screen readers.
+        series: at most `NUM_SERIES` of them.
+        x_label: of the horizontal axis.
+        y_label: of the vertical one.
+        x_log: a logarithmic horizontal axis (x > 0).
+        y_range: unset takes what the points need.
+        points: marks without lines.
+        rule: a thin line without a legend's color, such as the level of chance.
+    """
+    drawn = [*series, *([rule] if rule else [])]
+    xs = [x for s in drawn for x, _ in s.points] or [0.0, 1.0]
+    ys = [y for s in drawn for _, y in s.points] or [0.0, 1.0]
+    x_low, x_high = _span(min(xs), max(xs), pad=0.06 if points else 0.0, log=x_log)
+    y_low, y_high = y_range or _span(min(ys), max(ys), pad=0.06)
+    width, height, left, top, bottom = 460, 250, 58, 12, 44
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        u = (math.log(x / x_low) / math.log(x_high / x_low)) if x_log else (x - x_low) / (x_high - x_low)
+        v = (y - y_low) / (y_high - y_low)
+        return round(left + u * (width - left - 12), 1), round(height - bottom - v * (height - bottom - top), 1)
+
+    parts: list[Markup] = []
+    for tick in _ticks(y_low, y_high):
+        _, y = at(x_low, tick)
+        parts.append(Markup('<line x1="{}" x2="{}" y1="{}" y2="{}" class="grid"/>').format(left, width - 12, y, y))
+        parts.append(_text(left - 6, y + 4, f"{tick:g}", "end"))
+    for tick in _log_ticks(x_low, x_high) if x_log else _ticks(x_low, x_high):
+        x, _ = at(tick, y_low)
+        parts.append(_text(x, height - bottom + 16, f"{tick:g}", "middle"))
+    parts.append(Markup('<path d="M{} {}V{}H{}" class="axis"/>').format(left, top, height - bottom, width - 12))
+    parts.append(_text((left + width - 12) / 2, height - 8, x_label, "middle"))
+    parts.append(_upright(y_label, (height - bottom + top) / 2))
+    if rule:
+        path = "L".join(f"{x} {y}" for x, y in (at(*p) for p in rule.points))
+        parts.append(Markup('<path d="M{}" class="rule"><title>{}</title></path>').format(path, rule.name))
+    for n, one in enumerate(series):
+        placed = [at(*p) for p in one.points]
+        if points:
+            told = one.about or [one.name] * len(placed)
+            parts += [
+                Markup('<g class="m{} s{}"><title>{}</title>{}</g>').format(n % 4, n, what, _marker(n, x, y))
+                for (x, y), what in zip(placed, told, strict=True)
+            ]
+        elif placed:
+            path = "L".join(f"{x} {y}" for x, y in placed)
+            parts.append(
+                Markup('<path d="M{}" class="line s{} d{}"><title>{}</title></path>').format(path, n, n % 4, one.name)
+            )
+    return _figure(title, width, height, parts)
+
+
+def bars(
+    title: str, categories: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], *, x_label: str, y_label: str
+) -> Markup:
+    """Groups of bars, one for each category, a bar in it for each series."""
+    width, height, left, top, bottom = 460, 250, 58, 12, 44
+    y_high = max([v for _, values in series for v in values] + [1e-9])
+    scale = (height - bottom - top) / y_high
+    parts: list[Markup] = []
+    for tick in _ticks(0.0, y_high):
+        y = round(height - bottom - tick * scale, 1)
+        parts.append(Markup('<line x1="{}" x2="{}" y1="{}" y2="{}" class="grid"/>').format(left, width - 12, y, y))
+        parts.append(_text(left - 6, y + 4, f"{tick:g}", "end"))
+    group = (width - 12 - left) / max(len(categories), 1)
+    for j, category in enumerate(categories):
+        parts.append(_text(left + (j + 0.5) * group, height - bottom + 16, category, "middle"))
+        bar = 0.8 * group / max(len(series), 1)
+        for n, (name, values) in enumerate(series):
+            tall, x = values[j] * scale, left + j * group + 0.1 * group + n * bar
+            box = Markup('x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"').format(
+                x, height - bottom - tall, max(bar - 1, 0.5), tall
+            )
+            about = f"{name}, {category}: {values[j]:.3f}"
+            parts.append(Markup('<rect {} class="bar s{}"><title>{}</title></rect>').format(box, n, about))
+    parts.append(Markup('<path d="M{} {}V{}H{}" class="axis"/>').format(left, top, height - bottom, width - 12))
+    parts.append(_text((left + width - 12) / 2, height - 8, x_label, "middle"))
+    parts.append(_upright(y_label, (height - bottom + top) / 2))
+    return _figure(title, width, height, parts)
+
+
+def legend(names: Sequence[str]) -> Markup:
+    """Names of series with their colors, dashes and markers, as an HTML list."""
+    keys = []
+    for n, name in enumerate(names):
+        line = Markup('<path d="M1 8H31" class="line s{} d{}"/>').format(n, n % 4)
+        mark = Markup('<g class="m{} s{}">{}</g>').format(n % 4, n, _marker(n, 16, 8))
+        drawn = Markup('<svg width="32" height="16" aria-hidden="true" focusable="false">{}{}</svg>').format(line, mark)
+        keys.append(Markup("<li>{} {}</li>").format(drawn, name))
+    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(keys))
+
+
+def _marker(n: int, x: float, y: float) -> Markup:
+    if n % 4 == 0:
+        return Markup('<circle cx="{}" cy="{}" r="5"/>').format(x, y)
+    if n % 4 == 1:
+        return Markup('<rect x="{}" y="{}" width="9" height="9"/>').format(x - 4.5, y - 4.5)
+    if n % 4 == 2:
+        return Markup('<path d="M{} {}l6 10h-12z"/>').format(x, y - 6)
+    return Markup('<path d="M{} {}l6 6l-6 6l-6 -6z"/>').format(x, y - 6)
+
+
+def _upright(text: str, middle: float) -> Markup:
+    return Markup('<text x="14" y="{}" text-anchor="middle" transform="rotate(-90 14 {})">{}</text>').format(
+        middle, middle, text
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str, *, fill: str = "", small: bool = False) -> Markup:
+    extra = Markup(' style="fill:{}"').format(fill) if fill else Markup("")
+    kind = Markup(' class="small"') if small else Markup("")
+    return Markup('<text x="{:g}" y="{:g}" text-anchor="{}"{}{}>{}</text>').format(x, y, anchor, kind, extra, text)
+
+
+def _figure(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
+    return Markup(
+        '<svg viewBox="0 0 {:g} {:g}" width="{:g}" role="img" aria-label="{}" xmlns="http://www.w3.org/2000/svg">{}</svg>'
+    ).format(width, height, width, title, Markup("").join(parts))
+
+
+def _span(low: float, high: float, *, pad: float, log: bool = False) -> tuple[float, float]:
+    if log:
+        return (low, high) if high > low else (low, low * 10)
+    if high <= low:
+        return low - 0.5, high + 0.5
+    return low - pad * (high - low), high + pad * (high - low)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    rough = (high - low) / 5
+    step = 10 ** math.floor(math.log10(rough))
+    step *= next(m for m in (1, 2, 5, 10) if m * step >= rough)
+    return [round(i * step, 10) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [m * 10.0**d for d in decades for m in (1, 2, 5)]
+    return [t for t in ticks if low * 0.999 <= t <= high * 1.001]
