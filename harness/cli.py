@@ -360,6 +360,9 @@ def _train(a: argparse.Namespace) -> int:
         _say(a, f"{trained.num_without_word_times:,} utterances have no word times: AST left them out")
     if trained.num_cut:
         _say(a, f"{trained.num_cut:,} documents were longer than a row and lost their end")
+    here = read_card(a.model)
+    if here.sha256 not in (None, trained.sha256) and here.checkpoint_path.resolve() == trained.checkpoint.resolve():
+        _say(a, f"the card '{here.name}' looks here for other weights; give it sha256: {trained.sha256}")
     _say(a, f"evaluate it with: harness run --model {runnable_as(a.model, trained)} --tasks cra")
     return 0
 

@@ -190,6 +190,16 @@ def test_the_card_itself_is_named_where_it_finds_the_weights(trained, slice_fold
     assert runnable_as(str(pinned), replace(trained, checkpoint=Path("out"))) == "./out"
 
 
+def test_weights_that_a_card_does_not_expect_are_pointed_out(slice_folder, tmp_path, capsys):
+    path, folder = tmp_path / "pinned.yaml", tmp_path / "weights"
+    path.write_text(yaml.safe_dump({**card_for(slice_folder), "checkpoint": "weights", "sha256": "00ff"}))
+    assert harness("train", "--model", path, "--output", folder) == 0
+    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    said = capsys.readouterr().err.splitlines()[-2:]
+    assert said[0] == f"the card 'toy' looks here for other weights; give it sha256: {sha256}"
+    assert said[1] == f"evaluate it with: harness run --model {folder} --tasks cra"
+
+
 def test_a_checkpoint_folder_is_a_model(trained, model):
     loaded = load_model(str(trained.checkpoint))
     assert loaded.fingerprint == model.fingerprint
