@@ -34,7 +34,7 @@ from harness.mixing.analysis import Analysis, Answer, analyze
 from harness.mixing.document import Written, write_report
 from harness.mixing.launch import run_local, submit, wait_for
 from harness.mixing.prepare import Plan, Progress, prepare, read_plan
-from harness.mixing.simplex import Floats, describe, from_sticks, nearest, to_sticks
+from harness.mixing.simplex import SAME, Floats, describe, from_sticks, nearest, to_sticks
 from harness.mixing.spec import SweepSpec
 from harness.mixing.surface import expected_improvement, scalarize
 from harness.mixing.trial import Ask, Outcome, read_outcome, run_trial, trial_folder
@@ -66,7 +66,7 @@ class TerminatedError(KeyboardInterrupt):
     """SIGTERM or SIGINT was received; Optuna lets it through as an interruption."""
 
 
-class _NothingWaitsError(Exception):
+class NothingWaitsError(Exception):
     """Another worker took the last waiting trial first."""
 
 
@@ -122,7 +122,9 @@ class MixtureSampler(optuna.samplers.BaseSampler):
         if self.kind == "tpe":
             return self._parzen(mixtures, losses, rng)
         gain = expected_improvement(self.candidates, mixtures, scalarize(losses, rng=rng), pending)
-        best = np.flatnonzero(gain >= gain.max() * (1 - 1e-9))
+        for mixture in pending:
+            gain[np.abs(self.candidates - mixture).max(axis=1) < SAME] = -1.0  # nobody trains it twice at once
+        best = np.flatnonzero(gain >= gain.max() * (1 - 1e-9)) if gain.max() > 0 else np.flatnonzero(gain >= 0)
         return int(rng.choice(best))
 
     def _parzen(self, mixtures: Floats, losses: Floats, rng: np.random.Generator) -> int:
@@ -169,7 +171,7 @@ class _SlotStorage(RDBStorage):
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         if template_trial is None:
-            raise _NothingWaitsError
+            raise NothingWaitsError
         return super()._create_new_trial(study_id, template_trial)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -542,7 +544,7 @@ class Worker:
         try:
             # Not ask and tell, which give no sign of life.
             self.sweep.study.optimize(self._objective, n_trials=1)
-        except _NothingWaitsError:
+        except NothingWaitsError:
             return 0
         except LeaseLostError:
             self.say(f"trial {self._current}: this worker was silent too long, another has taken it over")

@@ -1,0 +1,188 @@
+"""Workers that are killed, suspended, stopped and joined late: every trial is done once, none is lost."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from harness.mixing.trial import Ask, run_trial, saved_step, trial_folder
+from harness.sweep import origin, outcomes, start_sweep, status
+from harness.tracking import ensure_schema
+from harness.training.train import training_data
+from tests.toy_sweep import quick_faults, toy_folder, toy_spec, work
+
+TRIALS = 14
+#: On a busy machine; what is waited for happens within seconds otherwise.
+PATIENCE_S = 240
+
+
+@pytest.fixture(scope="module")
+def toy(harness_home, tmp_path_factory):
+    folder = toy_folder(tmp_path_factory.mktemp("faults"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(folder / "home"))
+        yield folder
+
+
+class Crew:
+    """Worker processes, forked from one that has imported everything."""
+
+    def __init__(self, sweep, storage):
+        self.sweep, self.storage = sweep, storage
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["tests.toy_sweep", "mlflow", "harness.tasks.cra"])
+        self.workers = []
+
+    def join(self):
+        arguments = (self.sweep.folder, self.storage, os.environ["HARNESS_HOME"])
+        worker = self.context.Process(target=work, args=arguments)
+        worker.start()
+        self.workers.append(worker)
+        return worker
+
+    def freeze_in_training(self, *but):
+        """Suspends a worker in a trial that has a checkpoint, and returns both."""
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            for trial in self.running():
+                pid = int(trial.user_attrs.get("worker", ":0").rpartition(":")[2])
+                worker = next((w for w in self.workers if w.pid == pid and w not in but), None)
+                if worker and self.step(trial) > 0:
+                    os.kill(pid, signal.SIGSTOP)
+                    time.sleep(0.2)  # whatever it was writing to the database is written
+                    if any(t.number == trial.number for t in self.running()) and self.step(trial) > 0:
+                        return worker, trial
+                    os.kill(pid, signal.SIGCONT)
+            time.sleep(0.05)
+        raise AssertionError(f"no trial in training: {status(self.sweep)}")
+
+    def running(self):
+        return [t for t in self.sweep.trials if t.state == TrialState.RUNNING]
+
+    def step(self, trial):
+        return max((saved_step(p) for p in trial_folder(self.sweep.folder, origin(trial)).glob("state-?")), default=0)
+
+    def wait(self, condition):
+        until = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < until, status(self.sweep)
+            time.sleep(0.1)
+
+    def dismiss(self):
+        for worker in self.workers:
+            if worker.is_alive():
+                os.kill(worker.pid, signal.SIGKILL)
+            worker.join()
+
+
+def survive(toy, storage):
+    tracking = quick_faults(storage=storage)
+    ensure_schema(tracking)
+    spec = toy_spec(toy, trials=TRIALS, tokens=256 * 60)
+    folder = toy / ("postgresql" if storage else "sqlite")
+    sweep = start_sweep(spec, folder, tracking)
+    crew = Crew(sweep, storage)
+    try:
+        for _ in range(3):
+            crew.join()
+        killed, first = crew.freeze_in_training()
+        os.kill(killed.pid, signal.SIGKILL)
+        suspended, second = crew.freeze_in_training(killed)
+        crew.join()
+        crew.wait(lambda: sweep.trials[second.number].state == TrialState.FAIL)  # taken from it
+        os.kill(suspended.pid, signal.SIGCONT)
+        stopped, third = crew.freeze_in_training(killed, suspended)
+        os.kill(stopped.pid, signal.SIGTERM)
+        os.kill(stopped.pid, signal.SIGCONT)
+        for worker in crew.workers:
+            worker.join(PATIENCE_S)
+        assert [w.exitcode for w in crew.workers] == [-signal.SIGKILL if w is killed else 0 for w in crew.workers]
+    finally:
+        crew.dismiss()
+    check(sweep, tracking, [first, second, third])
+
+
+def check(sweep, tracking, disturbed):
+    now = status(sweep)
+    assert now["states"]["COMPLETE"] == now["done"] == now["asked"] == TRIALS
+    assert set(now["states"]) == {"COMPLETE", "FAIL"}  # nothing runs, nothing waits
+    assert now["lost"] == []
+    done = {o.ask.number: o for o in outcomes(sweep)}
+    assert len(done) == TRIALS
+    for trial in disturbed:
+        assert done[origin(trial)].resumed_from > 0
+    runs = MlflowClient(tracking.uri).search_runs(["1"], f"tags.kind = 'trial' and tags.study = '{sweep.plan.study}'")
+    assert sorted(r.data.tags["trial"] for r in runs) == sorted(map(str, done))
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    assert all(r.data.metrics["cra.t2t.gold_nll"] > 0 for r in runs)
+    undisturbed(sweep, done[origin(disturbed[0])])
+
+
+def undisturbed(sweep, outcome):
+    """A trial that was killed and went on gave what it gives without."""
+    data = training_data(sweep.plan.cards["proxy"])
+    ask = Ask(0, 0, outcome.ask.mixture, outcome.ask.seed, "proxy", "design")
+    alone = run_trial(sweep.plan, ask, sweep.folder / "alone", data=data)
+    assert alone.metrics == outcome.metrics
+    assert alone.realized == outcome.realized
+
+
+def test_on_sqlite(toy):
+    survive(toy, None)
+
+
+@pytest.fixture
+def postgresql(tmp_path):
+    """A server of this test's own on a free port, stopped by its process id."""
+    pytest.importorskip("psycopg", reason="needs psycopg: pip install 'sutlm-harness[cluster]'")
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [
+        Path(p).parent for p in [shutil.which("initdb")] if p
+    ]
+    if not binaries:
+        pytest.skip("needs a PostgreSQL server: apt-get install postgresql")
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    data = Path("/tmp") / f"harness-pg-{os.getpid()}"
+    data.mkdir()
+    if as_user:
+        shutil.chown(data, "postgres")
+    port = free_port()
+    subprocess.run([*as_user, binaries[-1] / "initdb", "-D", data / "db", "-A", "trust", "-U", "harness"], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    options = ["-D", data / "db", "-p", str(port), "-k", data, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    server = subprocess.Popen([*as_user, binaries[-1] / "postgres", *options], stderr=(tmp_path / "log").open("w"))
+    try:
+        url = f"postgresql://harness@127.0.0.1:{port}/postgres"
+        import psycopg
+
+        for _ in range(200):
+            try:
+                psycopg.connect(url).close()
+                break
+            except psycopg.OperationalError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        pid = int((data / "db" / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, signal.SIGINT)  # ends connections, then itself
+        server.wait(30)
+        shutil.rmtree(data)
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_on_postgresql(toy, postgresql):
+    survive(toy, postgresql)
