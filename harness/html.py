@@ -10,6 +10,7 @@ import mimetypes
 import os
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -369,7 +370,8 @@ def _ks(n: int) -> list[int]:
 def _curve(ranks: Sequence[Ranks], n: int) -> list[tuple[float, float]]:
     if not ranks:
         return []
-    return [(k, round(sum(r.recall_at(k) for r in ranks) / len(ranks), 4)) for k in _ks(n)]
+    counts = Counter(ranks).items()
+    return [(k, round(sum(c * r.recall_at(k) for r, c in counts) / len(ranks), 4)) for k in _ks(n)]
 
 
 def _edges(n: int) -> list[tuple[int, int]]:
