@@ -8,12 +8,14 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.compare import ALPHA, Board, Comparison, Difference, Entry, Row, Why
 from harness.config import plain
 from harness.results import Metric, RunResult, headline
 from harness.task import TaskInfo
+
+if TYPE_CHECKING:  # it brings scipy, which `harness list` does without
+    from harness.compare import Board, Comparison, Difference, Entry, Row, Why
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def comparison_title(c: Comparison) -> str:
 
 def comparison_notes(c: Comparison) -> list[str]:
     """How to read the table, and every caveat that applies to it."""
+    from harness.compare import ALPHA
+
     differences = [e.difference for row in c.rows for e in row.entries if e and e.difference]
     notes = ["brackets: 95 % intervals; Δ: difference to the baseline"]
     if any(d.paired for d in differences):
