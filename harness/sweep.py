@@ -28,7 +28,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.config import plain
+from harness.config import build, plain
 from harness.errors import ConfigError, HarnessError, InputError
 from harness.mixing.analysis import Analysis, Answer, analyze
 from harness.mixing.document import Written, write_report
@@ -49,6 +49,7 @@ from harness.tracking import (
     training_logger,
 )
 from harness.training.loop import DivergedError, Step
+from harness.training.recipe import TrainingConfig
 from harness.training.train import TrainingData, training_data
 
 #: A trial that is one of these counts; any other has to be run, again if need be.
@@ -641,7 +642,7 @@ class Worker:
             if log:
                 log.step(step)
             if step.dev and step.step < step.steps and sweep.plan.spec.asha:
-                self._halve(trial, step)
+                self._halve(trial, step, ask)
 
         outcome = run_trial(
             sweep.plan, ask, sweep.folder, data=self._data, device=self.device, on_step=on_step,
@@ -658,10 +659,11 @@ class Worker:
 
         return progress
 
-    def _halve(self, trial: optuna.Trial, step: Step) -> None:
+    def _halve(self, trial: optuna.Trial, step: Step, ask: Ask) -> None:
         """Successive halving on the mean validation loss over all formats, whatever the mixture."""
         sign = -1.0 if self.sweep.study.direction == StudyDirection.MAXIMIZE else 1.0
-        trial.report(sign * float(np.mean(list(step.dev.values()))), step.step)
+        config = build(TrainingConfig, self.sweep.plan.cards[ask.size].training, where=f"sizes.{ask.size}: training")
+        trial.report(sign * float(np.mean(list(step.dev.values()))), step.step // config.eval_every)
         if trial.should_prune():
             raise optuna.TrialPruned(f"successive halving at step {step.step}")
 
@@ -854,7 +856,7 @@ def run_sweep(
             say(f"{number} confirmation runs of the best mixtures and the uniform one")
             _run_workers(sweep, launch, progress, say)
     if launch.track:
-        _end_silent_runs(sweep)
+        end_silent_runs(sweep)
     if gone := lost(sweep):
         numbers = ", ".join(str(origin(trial)) for trial in gone)
         raise HarnessError(
@@ -899,7 +901,7 @@ def _open_tracking(tracking: TrackingConfig) -> None:
         warnings.warn(str(error), TrackingWarning, stacklevel=2)
 
 
-def _end_silent_runs(sweep: Sweep) -> None:
+def end_silent_runs(sweep: Sweep) -> None:
     """Runs in MLflow that a dead worker left open, and that nobody took over, are ended as killed."""
     alive = [
         f"{sweep.plan.study}/{origin(t)}" for t in sweep.trials if t.state in (TrialState.RUNNING, TrialState.WAITING)

@@ -151,7 +151,7 @@ class SweepConfig:
     """How workers of a sweep share trials.
 
     Attributes:
-        storage: Optuna's database; unset means SQLite under `$HARNESS_HOME`.
+        storage: Optuna's database; unset means SQLite in the sweep's folder.
         heartbeat_s: seconds between a worker's signs of life.
         grace_s: silence after which its trial is retried.
         max_retry: times a trial is retried.

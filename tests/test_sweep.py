@@ -13,6 +13,7 @@ from optuna.trial import TrialState, create_trial
 from harness.cli import main
 from harness.errors import ConfigError, InputError
 from harness.mixing.analysis import pareto_front, welch
+from harness.mixing.launch import submit, wait_for
 from harness.mixing.prepare import read_plan
 from harness.mixing.simplex import lattice
 from harness.mixing.trial import copy_state, read_outcome, saved_step, take_over, trial_folder
@@ -282,6 +283,25 @@ def test_a_training_that_diverges_is_pruned_with_its_reason(toy, own_home):
     now = status(sweep)
     assert now["states"] == {"PRUNED": 1}
     assert "diverged at step" in now["pruned"]["0"]
+
+
+def test_successive_halving_stops_the_worse_trials(toy, own_home):
+    halved = toy_spec(
+        toy, name="halved", trials=5, tokens=256 * 20, asha={"reduction": 2}, settings={"training": {"eval_every": 5}}
+    )
+    sweep = run_sweep(halved, toy / "halved", load_tracking_config(), Launch(track=False), say=lambda line: None)
+    now = status(sweep)
+    assert now["states"]["COMPLETE"] + now["states"]["PRUNED"] == 5
+    assert all(reason.startswith("successive halving at step") for reason in now["pruned"].values())
+
+
+@pytest.mark.slow
+def test_workers_as_jobs_of_a_cluster(toy, own_home):
+    pytest.importorskip("submitit", reason="needs submitit: pip install 'sutlm-harness[cluster]'")
+    sweep = start_sweep(toy_spec(toy, name="jobs", trials=2), toy / "jobs", load_tracking_config())
+    jobs = submit(sweep.folder, 2, ["timeout_min=10"], track=False, cluster="local")
+    wait_for(jobs)
+    assert status(sweep)["states"] == {"COMPLETE": 2}
 
 
 def test_a_metric_that_no_task_gives_is_refused_before_any_trial(toy, own_home):

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from harness.mixing.trial import Ask, run_trial, saved_step, trial_folder
-from harness.sweep import origin, outcomes, start_sweep, status
+from harness.sweep import end_silent_runs, origin, outcomes, report_sweep, start_sweep, status
 from harness.tracking import ensure_schema
 from harness.training.train import training_data
 from tests.toy_sweep import quick_faults, toy_folder, toy_spec, work
@@ -123,6 +123,7 @@ def check(sweep, tracking, disturbed):
     assert {r.info.status for r in runs} == {"FINISHED"}
     assert all(r.data.metrics["cra.t2t.gold_nll"] > 0 for r in runs)
     undisturbed(sweep, done[origin(disturbed[0])])
+    summarized(sweep, tracking, disturbed[0])
 
 
 def undisturbed(sweep, outcome):
@@ -132,6 +133,22 @@ def undisturbed(sweep, outcome):
     alone = run_trial(sweep.plan, ask, sweep.folder / "alone", data=data)
     assert alone.metrics == outcome.metrics
     assert alone.realized == outcome.realized
+
+
+def summarized(sweep, tracking, trial):
+    """Runs that dead workers left open are ended; the report is one run, replaced by the next."""
+    client = MlflowClient(tracking.uri)
+    tags = {"kind": "trial", "study": sweep.plan.study, "trial_key": f"{sweep.plan.study}/{origin(trial)}"}
+    left = client.create_run("1", tags=tags).info.run_id
+    end_silent_runs(sweep)
+    assert client.get_run(left).info.status == "KILLED"
+    for _ in range(2):
+        written = report_sweep(sweep)
+        runs = client.search_runs(["1"], f"tags.kind = 'sweep' and tags.study = '{sweep.plan.study}'")
+        assert len(runs) == 1
+        best = written.summary["answers"]["cra.t2t.gold_nll"]["value"]
+        assert runs[0].data.metrics["best/cra.t2t.gold_nll"] == best
+        assert "report.html" in [file.path for file in client.list_artifacts(runs[0].info.run_id)]
 
 
 def test_on_sqlite(toy):

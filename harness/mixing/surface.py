@@ -172,7 +172,7 @@ def fit_exponential_law(mixtures: Floats, values: Floats) -> Surface:
         first = np.array([-sign, *[start] * k])
 
         def residual(theta: Floats, sign: float = sign) -> Floats:
-            return theta[0] + sign * np.exp(mixtures @ theta[1:]) - standard
+            return np.asarray(theta[0] + sign * np.exp(mixtures @ theta[1:]) - standard)
 
         def jacobian(theta: Floats, sign: float = sign) -> Floats:
             return _law_gradient(theta, sign, mixtures)
