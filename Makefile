@@ -13,7 +13,7 @@ PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c 'import ensurepi
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all format ablations $(ABLATIONS) sutlm-tiny transcriber-tiny textlm-tiny clean distclean
+.PHONY: help install demo test test-all browser format ablations $(ABLATIONS) sutlm-tiny transcriber-tiny textlm-tiny clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,13 @@ test: $(STAMP)  ## lint, types and the default tests
 
 test-all: $(STAMP)  ## the slow tests too (not gpu, not browser)
 	$(BIN)/pytest -m "not gpu and not browser"
+
+browser: $(STAMP)  ## the tests in a real browser; installs Debian's chromium where it may
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+		echo "No chromium, and none could be installed: the tests that need it are skipped." >&2
+	$(BIN)/pytest -m browser tests/browser
 
 format: $(STAMP)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
