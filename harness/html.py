@@ -33,13 +33,13 @@ Audio = Literal["link", "embed", "none"]
 #: What a field of an item is for, by its name; the first that an item has is shown in the column.
 PROMPT = ("prompt",)
 REFERENCE = ("reference", "gold", "label")
-OUTPUT = ("output", "hypothesis", "prediction", "predicted", "top")
+OUTPUT = ("output", "hypothesis", "prediction", "predicted", "top", "text")
 #: Fields that name an audio file or several, relative to the results folder or the corpus.
 _AUDIO = re.compile(r"(^|[._])audio([._]|$)")
 #: The page's item data stays below this, so that the file stays below 2 MB; what is left out is said.
 _ITEM_BYTES = 1_400_000
 _TEXT_CHARS = 2_000
-_CONDITION = ("train_on", "train", "test_on", "test", "condition", "direction", "seed")
+_CONDITION = ("cell", "train_on", "train", "test_on", "test", "condition", "direction")
 _TRANSFER = re.compile(r"(?P<task>\w+)\.train_(?P<train>\w+)\.test_(?P<test>\w+)\.(?P<metric>\w+)")
 _TRANSFER_METRICS = ("macro_f1", "f1", "label_f1", "accuracy")
 #: Two outputs are a classification if there are no more labels than this.
@@ -198,8 +198,7 @@ def _figures(
 ) -> dict[str, list[Figure]]:
     having = [(r, label) for r, label in zip(results, labels, strict=True) if task in r.tasks]
     found = [
-        *_heat_maps(task, having, tasks),
-        *_transfer_matrices(task, having),
+        *(_heat_maps(task, having, tasks[task].info.figures) if task in tasks else _transfer_matrices(task, having)),
         *_confusions(task, having),
         *_scatter(task, having),
         *_rank_figures(task, results, labels),
@@ -210,8 +209,9 @@ def _figures(
     return groups
 
 
-def _heat_maps(task: str, having: Sequence[tuple[RunResult, str]], tasks: Mapping[str, AnyTask]) -> Iterable[Figure]:
-    layouts = tasks[task].info.figures if task in tasks else {}
+def _heat_maps(
+    task: str, having: Sequence[tuple[RunResult, str]], layouts: Mapping[str, Mapping[str, Mapping[str, str]]]
+) -> Iterable[Figure]:
     for name, layout in layouts.items():
         for result, label in having:
             metrics = result.tasks[task].metrics
@@ -221,6 +221,7 @@ def _heat_maps(task: str, having: Sequence[tuple[RunResult, str]], tasks: Mappin
 
 
 def _transfer_matrices(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[Figure]:
+    """Of a task that is not here to say what it draws, by the names of its metrics."""
     for result, label in having:
         matrices: dict[str, dict[str, dict[str, Metric]]] = {}
         for key, metric in result.tasks[task].metrics.items():
@@ -296,7 +297,7 @@ def _first(item: Item, names: Sequence[str]) -> Any:
 
 
 def _condition(item: Item) -> str:
-    return ", ".join(f"{name} {item[name]}" for name in _CONDITION if name in item and name != "seed")
+    return ", ".join(f"{name} {item[name]}" for name in _CONDITION if name in item)
 
 
 def _scatter(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[Figure]:
