@@ -245,7 +245,9 @@ class Generator:
         device = self.model.device
         ids, ends = torch.tensor(padded, device=device), torch.tensor(lengths, device=device)
         hidden = self.model.forward(ids, lengths=None if len(set(lengths)) == 1 else ends, keep=True)
-        past: Past | None = hidden.past if hasattr(hidden.past, "select") else None
+        # A tensor has a `select` too, which is another.
+        goes_on = hasattr(hidden.past, "select") and not isinstance(hidden.past, Tensor)
+        past: Past | None = hidden.past if goes_on else None
         return hidden.states[torch.arange(len(rows), device=device), ends - 1], past
 
     def _read_last(self, rows: Sequence[_Row], past: Past) -> tuple[Tensor, Past | None]:

@@ -792,7 +792,7 @@ class ModelContract:
         ids, lengths = _padded(model, sequences)
         with torch.inference_mode():
             past = model.forward(ids, lengths=lengths, keep=True).past
-            if not hasattr(past, "select"):
+            if not hasattr(past, "select") or isinstance(past, Tensor):
                 return
             chosen = list(range(len(rows)))[::-2]
             past = past.select(torch.tensor(chosen, device=model.device))
