@@ -31,7 +31,7 @@ from harness.task import AnyTask
 Audio = Literal["link", "embed", "none"]
 
 #: What a field of an item is for, by its name; the first that an item has is shown in the column.
-PROMPT = ("prompt",)
+PROMPT = ("prompt", "input")
 REFERENCE = ("reference", "gold", "label")
 OUTPUT = ("output", "hypothesis", "prediction", "predicted", "top", "text")
 #: Fields that name an audio file or several, relative to the results folder or the corpus.
