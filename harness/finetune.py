@@ -516,7 +516,7 @@ def _optimizer(tuned: Tuned, parts: Mapping[str, _Part], recipe: Recipe) -> torc
         # As in the training of the models: embeddings, gains and biases do not decay.
         (decay if part.parameter.ndim > 1 and id(part.parameter) not in plain else rest).append(part.parameter)
     groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, fused=True)
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class TransferOptions:
     """The protocol that both tasks share.
 
     Attributes:
-        train_on: conditions of training: `speech`, `text`, or `both`, each utterance in both modalities.
+        train_on: conditions of training: `speech`, `text`, or `both`, half of the utterances in each.
         test_on: conditions of testing.
         seeds: trainings of each condition; the seed decides new weights, order and dropout.
         train_utterances: drawn by the run's seed from the train split; unset takes all.
@@ -338,15 +338,17 @@ class TransferTask(ABC):
     def _lessons(
         self, model: Model, plan: TransferPlan, condition: TrainOn, options: Any
     ) -> tuple[tuple[Lesson, ...], tuple[Lesson, ...]]:
-        modalities = MODALITIES if condition == "both" else (condition,)
-        model.prepare([e.segments[m] for m in modalities for e in (*plan.train, *plan.dev)])
         weights, tokens = self.weights([e.gold for e in plan.train], options), task_tokens(model, self.tokens(model))
         out = []
         for examples, weighed in ((plan.train, weights), (plan.dev, [1.0] * len(plan.dev))):
+            # Of both, the modalities in turn: as many sequences, and steps, as of one.
+            segments = [
+                e.segments[MODALITIES[k % 2] if condition == "both" else condition] for k, e in enumerate(examples)
+            ]
+            model.prepare(segments)
             made = [
-                replace(self.lesson(model, tokens, e.segments[m], e.gold, options), weight=w)
-                for m in modalities
-                for e, w in zip(examples, weighed, strict=True)
+                replace(self.lesson(model, tokens, s, e.gold, options), weight=w)
+                for s, e, w in zip(segments, examples, weighed, strict=True)
             ]
             out.append(tuple(lesson for lesson in made if len(lesson.ids) <= model.max_length))
         return out[0], out[1]

@@ -1,7 +1,10 @@
 """Every shipped task keeps the contract that plug-ins are held to."""
 
+from dataclasses import replace
+
 import pytest
 
+from harness.corpora.corpus import open_corpus
 from harness.corpora.manifest import Utterance, write_manifest
 from harness.errors import TaskError
 from harness.task import task_registry
@@ -26,6 +29,36 @@ class TestCra(TaskContract):
         }
 
 
+@pytest.fixture(scope="module")
+def few(harness_home, tmp_path_factory):
+    """Utterances of the demo's test split, some to train on, some to validate on, some to test on."""
+    corpus = open_corpus("demo", "test")
+    folder = tmp_path_factory.mktemp("few")
+    (folder / "audio").symlink_to(corpus.root / "audio")
+    splits = ["train"] * 8 + ["dev"] * 3 + ["test"] * 5
+    rows = [replace(u, split=split) for u, split in zip(corpus.utterances, splits, strict=False)]
+    write_manifest(folder / "few.jsonl", rows)
+    return folder / "few.jsonl"
+
+
+class Transfer(ProcedureContract):
+    """The shipped model as its own transcriber, two steps of training."""
+
+    settings = ("seeds=1", "epochs=1", "batch_size=4", "train_on=[speech,text]", "transcriber=sutlm-tiny")
+
+    @pytest.fixture(autouse=True)
+    def on_few(self, few):
+        type(self).corpus = str(few)
+
+
+class TestSlueSa(Transfer):
+    name = "slue_sa"
+
+
+class TestSlueNer(Transfer):
+    name = "slue_ner"
+
+
 def test_every_shipped_task_has_a_contract():
     held = {contract.name for contract in _subclasses(TaskContract) | _subclasses(ProcedureContract)}
     shipped = {name for name, place in task_registry().sources().items() if place.startswith("harness.tasks.")}
@@ -33,7 +66,7 @@ def test_every_shipped_task_has_a_contract():
 
 
 def _subclasses(contract):
-    return {contract} - {TaskContract, ProcedureContract} | {
+    return {contract} - {TaskContract, ProcedureContract, Transfer} | {
         s for c in contract.__subclasses__() for s in _subclasses(c)
     }
 
