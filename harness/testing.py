@@ -578,7 +578,7 @@ class ProcedureContract:
     def test_values_of_items_average_to_their_metrics(self) -> None:
         """As for tasks by likelihood."""
         task = task_registry().load(self.name)
-        options = build(task.Options, parse_settings(self.settings), where=self.name)
+        options: Any = build(task.Options, parse_settings(self.settings), where=self.name)
         _check_item_values(task, options, self.result().items, self.result().metrics)
 
     def test_a_stopped_run_goes_on_and_ends_with_the_same_record(self, tmp_path: Path) -> None:
