@@ -8,7 +8,7 @@ from scipy import stats
 
 from harness.errors import CorpusError
 from harness.segments import UnitSpan
-from harness.training.formats import Formatter, PairedUtterance, draw_spans
+from harness.training.formats import Formatter, PairedUtterance, draw_run, draw_spans
 from harness.training.mixture import MixtureStream
 from harness.training.recipe import Mixture, TextTokenizerConfig
 from harness.training.text_tokenizer import train_text_tokenizer
@@ -43,6 +43,39 @@ def test_text_is_start_subwords_end():
 
 def test_concatenated_is_one_modality_after_the_other_in_either_order():
     assert all_formats("cst") == {(U_EN, *SPEECH, U2T, *TEXT, EOS), (T_EN, *TEXT, T2U, *SPEECH, EOS)}
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [("u2t", (U_EN, *SPEECH, U2T, *TEXT, EOS)), ("t2u", (T_EN, *TEXT, T2U, *SPEECH, EOS))],
+)
+def test_concatenated_keeps_to_a_direction_that_is_asked_for(direction, expected):
+    made = Formatter(VOCABULARY, lambda s: list(s.units), letters, max_span_words=1, cst_direction=direction)
+    assert {tuple(made.format(UTTERANCE, "cst", np.random.default_rng(s))) for s in range(20)} == {expected}
+    watching = made.keeping_beginnings()
+    assert {tuple(watching.format(UTTERANCE, "cst", np.random.default_rng(s))) for s in range(20)} == {expected}
+
+
+def test_parts_of_utterances_are_the_same_words_in_both_modalities():
+    """Of ab, c, de all six runs of words; frames 0-3 are units 1 2, frames 4-6 units 2 3, frames 7-9 units 3 4."""
+    made = Formatter(VOCABULARY, lambda s: list(s.units), letters, max_span_words=1, cst_direction="u2t", cst_part=1.0)
+    ab, c, de = ([7, 8], [16, 17]), ([8, 9], [18]), ([9, 10], [19, 20])
+    runs = [ab, c, de, ([7, 8, 9], [16, 17, 18]), ([8, 9, 10], [18, 19, 20]), (SPEECH, TEXT)]
+    assert {tuple(made.format(UTTERANCE, "cst", np.random.default_rng(s))) for s in range(80)} == {
+        (U_EN, *spoken, U2T, *written, EOS) for spoken, written in runs
+    }
+    bare = replace(UTTERANCE, starts_s=())
+    assert made.format(bare, "cst", np.random.default_rng(0)) == [U_EN, *SPEECH, U2T, *TEXT, EOS]
+
+
+def test_runs_of_words_are_equally_likely():
+    draws = np.random.default_rng(0)
+    counts: dict[tuple[int, int], int] = {}
+    for _ in range(2000):
+        run = draw_run(4, draws)
+        counts[run] = counts.get(run, 0) + 1
+    assert set(counts) == {(i, j) for i in range(4) for j in range(i + 1, 5)}
+    assert stats.chisquare(list(counts.values())).pvalue > 0.001
 
 
 def test_alternating_switches_after_every_word():
