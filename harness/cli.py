@@ -630,9 +630,9 @@ def _why(a: argparse.Namespace) -> int:
     from harness.compare import labels_of, registered_tasks, why
     from harness.report import why_tables
 
-    results = [_read_run(a.a), _read_run(a.b)]
+    one, other = results = [_read_run(a.a), _read_run(a.b)]
     first, second = labels_of(results, [a.a, a.b])
-    found = why(*results, (first, second), tasks=registered_tasks(results), top=a.top)
+    found = why(one, other, (first, second), tasks=registered_tasks(results), top=a.top)
     if a.json:
         _print_json(found)
         return 0

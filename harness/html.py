@@ -281,7 +281,8 @@ def _confusions(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[
                     for o in order
                 }
                 for g in order
-                if (row := table.get(g))
+                for row in [table.get(g, {})]
+                if row
             }
             title = f"confusion of {label}, {condition}" if condition else f"confusion of {label}"
             drawing = svg.heat_map(title, cells, low=0.0, high=1.0)

@@ -216,7 +216,7 @@ class Cra:
 
 def _values(item: Item) -> dict[str, float]:
     """What one item adds to the metrics of its direction that are means."""
-    values = {}
+    values: dict[str, float] = {}
     for score in SCORES:
         ranks = _ranks(item, score)
         values |= {f"{score}.r_at_{k}": ranks.recall_at(k) for k in (1, 5)}

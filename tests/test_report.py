@@ -30,7 +30,11 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.attributes, self.scripts, self._open, self._script = [], [], [], [], False
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.scripts: list[str] = []
+        self._open: list[str] = []
+        self._script = False
         self.feed(text)
         assert self._open == []
         [data] = [t for t in self.scripts if t.startswith("{")] or [None]

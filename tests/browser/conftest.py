@@ -39,11 +39,17 @@ class Watched:
     """A page, with all that went wrong in it and all that it asked for."""
 
     def __init__(self, page):
-        self.page, self.errors, self.strangers = page, [], []
+        self.page = page
+        self.errors: list[str] = []
+        self.strangers: list[str] = []
         page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("console", self._said)
         page.on("pageerror", lambda e: self.errors.append(str(e)))
         page.on("request", self._asked)
+
+    def _said(self, message):
+        if message.type == "error":
+            self.errors.append(f"{message.text} {message.location['url']}")
 
     def _asked(self, request):
         url = urlparse(request.url)
