@@ -336,7 +336,9 @@ def start_sweep(
         plan, _ = prepare(spec, folder, device=device, progress=progress)
         url = storage_url(plan, folder, tracking.sweep)
         storage = open_storage(url, tracking.sweep, create=True)
-        directions = ["maximize" if plan.higher(key) else "minimize" for key in spec.objectives]
+        directions = [
+            StudyDirection.MAXIMIZE if plan.higher(key) else StudyDirection.MINIMIZE for key in spec.objectives
+        ]
         with _quiet():
             study = optuna.create_study(
                 study_name=plan.study, storage=storage, directions=directions, load_if_exists=True
@@ -350,7 +352,7 @@ def start_sweep(
     return sweep
 
 
-def _enqueue(sweep: Sweep, mixture: Sequence[float] | None, **attributes: Any) -> None:
+def _enqueue(sweep: Sweep, mixture: Floats | None, **attributes: Any) -> None:
     shares = {} if mixture is None else dict(zip(sweep.plan.spec.names, map(float, mixture), strict=True))
     with _quiet():
         sweep.study.enqueue_trial(shares, user_attrs=attributes)
@@ -394,11 +396,11 @@ def enqueue_confirmations(sweep: Sweep, best: Mapping[str, Sequence[float]]) -> 
     spec = sweep.plan.spec
     with FileLock(sweep.folder / "prepare.lock"):
         before = len(_slots(sweep, "confirm"))
-        wanted = [(np.asarray(m), spec.confirm, ("confirm",)) for m in best.values()]
-        wanted.append((spec.uniform[0], spec.confirm, ("design", "adaptive", "confirm")))
-        for mixture, number, stages in wanted:
-            while len(_same(sweep, mixture, stages)) < number:
-                used = {t.user_attrs.get("seed") for t in _same(sweep, mixture, ("design", "adaptive", "confirm"))}
+        every = ("design", "adaptive", "confirm")
+        wanted: list[tuple[Floats, tuple[str, ...]]] = [(np.asarray(m), ("confirm",)) for m in best.values()]
+        for mixture, stages in [*wanted, (spec.uniform[0], every)]:
+            while len(_same(sweep, mixture, stages)) < spec.confirm:
+                used = {t.user_attrs.get("seed") for t in _same(sweep, mixture, every)}
                 seed = next(s for s in range(len(used) + 1) if s not in used)
                 _enqueue(sweep, mixture, stage="confirm", size=spec.size, seed=seed)
         return len(_slots(sweep, "confirm")) - before

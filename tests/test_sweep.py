@@ -278,7 +278,6 @@ def test_the_command_line_shows_and_exports(swept, toy, capsys):
 
 def test_a_training_that_diverges_is_pruned_with_its_reason(toy, own_home):
     hot = toy_spec(toy, name="hot", trials=1, settings={"training": {"learning_rate": 1e30, "warmup_steps": 0}})
-    # The plan is made by one step, which no rate can spoil.
     sweep = run_sweep(hot, toy / "hot", load_tracking_config(), Launch(track=False), say=lambda line: None)
     now = status(sweep)
     assert now["states"] == {"PRUNED": 1}

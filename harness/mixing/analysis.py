@@ -16,7 +16,7 @@ from harness.mixing.surface import CrossValidated, Surface, best_surface
 from harness.mixing.trial import Outcome
 
 #: Surfaces drawn from the posterior.
-_DRAWS = 2000
+_DRAWS = 1000
 #: Seeds that each side of a comparison needs.
 ENOUGH_SEEDS = 3
 #: Different mixtures below which no surface is fitted.

@@ -98,7 +98,8 @@ def _scatter(axis: Axes, analysis: Analysis, answer: Answer, face: Sequence[int]
     )
     best = np.array([answer.mixture])
     if best[0, list(face)].sum() > 1 - _ON_FACE:
-        axis.scatter(*_project(best, face).T, marker="*", s=170, c="red", edgecolors="white", zorder=4, clip_on=False)
+        ((x, y),) = _project(best, face)
+        axis.scatter(x, y, marker="*", s=170, c="red", edgecolors="white", zorder=4, clip_on=False)
 
 
 def _project(mixtures: Floats, face: Sequence[int]) -> Floats:

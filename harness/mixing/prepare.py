@@ -201,7 +201,9 @@ def _untrained_metrics(
     spec: SweepSpec, card: ModelCard, data: TrainingData, folder: Path, *, device: str, progress: Progress | None
 ) -> dict[str, Metric]:
     mixture = {part: float(part in spec.names) for part in FORMATS}
-    training = {**card.training, "steps": 1, "mixture": mixture, "schedule": "constant"}
+    # A step that moves next to nothing, so that a rate too high for training does not spoil the check.
+    slow = {"schedule": "constant", "learning_rate": 1e-6, "min_learning_rate": 0.0}
+    training = {**card.training, **slow, "steps": 1, "mixture": mixture}
     one_step = dataclasses.replace(card, name=f"{spec.name}-untrained", training=training)
     scratch = folder / "untrained"
     trained = train_model(
@@ -245,14 +247,14 @@ def read_plan(folder: Path) -> Plan:
     if not path.is_file():
         raise InputError(f"{folder} holds no {PLAN}: no sweep. Give the folder of 'harness sweep run --output'.")
     content = json.loads(path.read_text("utf-8"))
-    repetition = content["repetition"]
+    repetition: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["repetition"].items()}
     return Plan(
         spec=build(SweepSpec, content["spec"], where=str(path)),
         cards={
             size: build(ModelCard, {**card, "folder": Path(card["folder"])}, where=str(path))
             for size, card in content["cards"].items()
         },
-        repetition=Repetition(**{k: tuple(v) if isinstance(v, list) else v for k, v in repetition.items()}),
+        repetition=Repetition(**repetition),
         higher_is_better=content["higher_is_better"],
         untrained=content["untrained"],
         chance=content["chance"],

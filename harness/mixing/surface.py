@@ -49,9 +49,12 @@ class Surface:
     def draws(self, mixtures: Floats, number: int, *, seed: int) -> Floats:
         """Surfaces drawn from the posterior at these mixtures, `(number, points)`."""
         mean, covariance = self.predict(mixtures)
-        # An eigendecomposition takes covariances that rounding left slightly indefinite.
-        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-        root = vectors * np.sqrt(np.clip(values, 0, None))
+        symmetric = (covariance + covariance.T) / 2
+        try:
+            root = np.linalg.cholesky(symmetric + 1e-9 * np.trace(symmetric) / len(mean) * np.eye(len(mean)))
+        except np.linalg.LinAlgError:  # rounding left it indefinite; slower, but always defined
+            values, vectors = np.linalg.eigh(symmetric)
+            root = vectors * np.sqrt(np.clip(values, 0, None))
         normal = np.random.default_rng(seed).standard_normal((number, len(mean)))
         return np.asarray(mean + normal @ root.T)
 
