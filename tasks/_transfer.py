@@ -37,7 +37,7 @@ from harness.generation import Continue, Generator, Sampling
 from harness.model import Model, read_card
 from harness.results import Item, Metric
 from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text
-from harness.stats import bootstrap_sums_ci
+from harness.stats import bootstrap_ci, bootstrap_sums_ci
 from harness.task import Plan, Session, TaskInfo
 
 Floats = NDArray[np.float64]
@@ -438,6 +438,12 @@ class TransferTask(ABC):
                 out[f"{out_key}_seed_std"] = Metric(float(per_seed.std(ddof=1)), len(per_seed), False)
             if name == headline and shuffled is not None:
                 out[f"{out_key}_shuffled"] = Metric(float(statistic(shuffled).mean()), table.n, None)
+        if self.score_name not in self.statistics:
+            scores = [[self.score(p, g) for p, g in zip(row, table.gold, strict=True)] for row in table.predicted]
+            interval = bootstrap_ci(
+                np.mean(scores, axis=0), table.groups, seed=seed, num_resamples=_RESAMPLES, support=(0.0, 100.0)
+            )
+            out[f"{key}.{self.score_name}"] = interval.metric(higher_is_better=True)
         return out
 
     def _shuffled(self, table: _Table, seed: int) -> Floats:

@@ -320,7 +320,7 @@ def test_an_utterance_that_does_not_fit_fails(empty_home, corpus, tmp_path):
     ],
 )
 def test_options_that_make_no_sense_are_refused(task, settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         task.Options(**settings)
 
 
