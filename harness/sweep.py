@@ -353,7 +353,8 @@ def start_sweep(
 
 
 def _enqueue(sweep: Sweep, mixture: Floats | None, **attributes: Any) -> None:
-    shares = {} if mixture is None else dict(zip(sweep.plan.spec.names, map(float, mixture), strict=True))
+    names: tuple[str, ...] = sweep.plan.spec.names
+    shares = {} if mixture is None else dict(zip(names, map(float, mixture), strict=True))
     with _quiet():
         sweep.study.enqueue_trial(shares, user_attrs=attributes)
 
@@ -582,7 +583,7 @@ class Worker:
     def _objective(self, trial: optuna.Trial) -> tuple[float, ...]:
         spec = self.sweep.plan.spec
         self._current = trial.number
-        mixture = {part: trial.suggest_float(part, 0.0, 1.0) for part in spec.names}
+        mixture: dict[str, float] = {part: trial.suggest_float(part, 0.0, 1.0) for part in spec.names}
         ask = self._ask(trial, mixture)
         trial.set_user_attr("worker", self.name)
         leash = _Leash(self.sweep, trial, self._signals)

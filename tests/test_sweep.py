@@ -194,7 +194,7 @@ def spec(toy):
 
 @pytest.fixture(scope="module")
 def swept(toy, spec, own_home):
-    lines = []
+    lines: list[str] = []
     sweep = run_sweep(spec, toy / "sweep", load_tracking_config(), Launch(track=False), say=lines.append)
     assert any(line.startswith("trial 0 (design, seed 0): speech 33.3") for line in lines)
     return sweep

@@ -172,7 +172,18 @@ def postgresql(tmp_path):
     port = free_port()
     subprocess.run([*as_user, binaries[-1] / "initdb", "-D", data / "db", "-A", "trust", "-U", "harness"], check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    options = ["-D", data / "db", "-p", str(port), "-k", data, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    options: list[str | Path] = [
+        "-D",
+        data / "db",
+        "-p",
+        str(port),
+        "-k",
+        data,
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        "fsync=off",
+    ]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen([*as_user, binaries[-1] / "postgres", *options], stderr=log)
     try:

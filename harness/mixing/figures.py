@@ -85,17 +85,8 @@ def _scatter(axis: Axes, analysis: Analysis, answer: Answer, face: Sequence[int]
     values = np.array([o.metrics[answer.key].value for o in swept])
     on = mixtures[:, list(face)].sum(axis=1) > 1 - _ON_FACE
     xy = _project(mixtures[on], face)
-    axis.scatter(
-        *xy.T,
-        c=values[on],
-        norm=norm,
-        cmap="viridis",
-        edgecolors="black",
-        s=28,
-        linewidths=0.7,
-        zorder=3,
-        clip_on=False,
-    )
+    style: dict[str, Any] = {"cmap": "viridis", "edgecolors": "black", "linewidths": 0.7, "clip_on": False}
+    axis.scatter(xy[:, 0], xy[:, 1], s=28, c=values[on], norm=norm, zorder=3, **style)
     best = np.array([answer.mixture])
     if best[0, list(face)].sum() > 1 - _ON_FACE:
         ((x, y),) = _project(best, face)

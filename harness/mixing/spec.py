@@ -160,7 +160,7 @@ class SweepSpec:
             )
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[Format, ...]:
         """The parts in the order of the formats."""
         return tuple(name for name in FORMATS if name in self.parts)
 
