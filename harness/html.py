@@ -25,15 +25,11 @@ from harness.compare import Board, Comparison, alone, compare
 from harness.config import flatten, plain
 from harness.errors import InputError
 from harness.metrics.retrieval import Ranks
-from harness.results import Item, Metric, RunResult
+from harness.results import OUTPUT_FIELDS, PROMPT_FIELDS, REFERENCE_FIELDS, Item, Metric, RunResult
 from harness.task import AnyTask
 
 Audio = Literal["link", "embed", "none"]
 
-#: What a field of an item is for, by its name; the first that an item has is shown in the column.
-PROMPT = ("prompt", "input")
-REFERENCE = ("reference", "gold", "label")
-OUTPUT = ("output", "hypothesis", "prediction", "predicted", "top", "text")
 #: Fields that name an audio file or several, relative to the results folder or the corpus.
 _AUDIO = re.compile(r"(^|[._])audio([._]|$)")
 #: The page's item data stays below this, so that the file stays below 2 MB; what is left out is said.
@@ -260,7 +256,7 @@ def _confusions(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[
         counts: dict[str, dict[str, dict[str, int]]] = {}
         names: set[str] = set()
         for item in result.tasks[task].items:
-            gold, output = _first(item, REFERENCE), _first(item, OUTPUT)
+            gold, output = _first(item, REFERENCE_FIELDS), _first(item, OUTPUT_FIELDS)
             if not isinstance(gold, str) or not isinstance(output, str):
                 continue
             names |= {gold, output}
@@ -481,7 +477,7 @@ def _task_items(
         "ids": [strings.place(str(i)) for i in ids],
         "roles": {
             role: next((n for n in known if n in names), None)
-            for role, known in (("prompt", PROMPT), ("reference", REFERENCE), ("output", OUTPUT))
+            for role, known in (("prompt", PROMPT_FIELDS), ("reference", REFERENCE_FIELDS), ("output", OUTPUT_FIELDS))
         },
         "columns": columns,
     }

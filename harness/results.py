@@ -15,6 +15,11 @@ from harness.errors import InputError
 
 Item = dict[str, Any]
 
+#: What a field of an item is for, by its name; pages that put runs side by side show the first that an item has.
+PROMPT_FIELDS = ("prompt", "input")
+REFERENCE_FIELDS = ("reference", "gold", "label")
+OUTPUT_FIELDS = ("output", "hypothesis", "prediction", "predicted", "top", "text")
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:

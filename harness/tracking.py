@@ -37,7 +37,7 @@ from pydantic.dataclasses import dataclass
 from harness import __version__
 from harness.config import STRICT, build, digest, file_digest, flatten, home, merge, plain, read_yaml
 from harness.errors import HarnessError, InputError
-from harness.results import Item, Metric, RunResult, headline, read_results
+from harness.results import OUTPUT_FIELDS, Item, Metric, RunResult, headline, read_results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -537,9 +537,10 @@ def _log_tables(client: MlflowClient, run_id: str, result: RunResult) -> None:
 
 
 def _table(items: Sequence[Item]) -> dict[str, list[Any]]:
-    """Items as columns: `id` first, nested values under dotted names, lists as JSON."""
+    """Items as columns: `id`, then the output, which MLflow's view compares first; nested values under dotted names."""
     rows = [flatten(plain(item)) for item in items]
-    columns = dict.fromkeys(["id", *(key for row in rows for key in row)])
+    found = dict.fromkeys(key for row in rows for key in row)
+    columns = dict.fromkeys(["id", *(key for key in OUTPUT_FIELDS if key in found), *found])
     return {column: [_cell(row.get(column)) for row in rows] for column in columns}
 
 

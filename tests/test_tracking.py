@@ -235,10 +235,10 @@ class TestLogRun:
 
     def test_the_table_has_flat_columns_and_is_known_to_the_evaluation_view(self, client, logged, tmp_path):
         table = json.loads(Path(client.download_artifacts(logged.run_id, "cra.json", str(tmp_path))).read_text())
-        assert table["columns"] == ["id", "direction", "scores.sum", "scores.pmi", "ranks", "output", "failed"]
-        assert table["data"][0] == ["utt-1", "u2t", -3.5, 1.0, "[1, 2]", "hello", None]
-        assert table["data"][1][3] is None
-        assert len(table["data"][1][5]) == 4000
+        assert table["columns"] == ["id", "output", "direction", "scores.sum", "scores.pmi", "ranks", "failed"]
+        assert table["data"][0] == ["utt-1", "hello", "u2t", -3.5, 1.0, "[1, 2]", None]
+        assert table["data"][1][4] is None
+        assert len(table["data"][1][1]) == 4000
         tag = client.get_run(logged.run_id).data.tags["mlflow.loggedArtifacts"]
         assert json.loads(tag) == [{"path": "cra.json", "type": "table"}]
 

@@ -71,6 +71,7 @@ def test_outputs_stand_side_by_side(ui, watched, screenshots):
     page.get_by_text("2 matching runs").wait_for()
     dismiss(page)
     page.get_by_text("u2t/utt-0000").first.wait_for(timeout=PATIENCE_MS)
+    page.get_by_text("gold number 0", exact=True).first.wait_for()  # what a model put first, in its own column
     page.screenshot(path=screenshots / "mlflow-evaluation.png")
 
 
