@@ -64,6 +64,7 @@ class PelmOptions:
         top_p: only the likeliest tokens that together reach this probability.
         scan: further temperatures, one continuation a prompt each, to find the perplexity at the reference's VERT;
             none leaves that out.
+        vert_slack: outputs count as repeating no more than the references up to a VERT higher by this (per cent).
         min_new_tokens: the model may not end a continuation before.
         max_new_tokens: a continuation is no longer.
         max_seconds: of speech, by the mean length of a unit in the true continuations; unset means no such limit.
@@ -83,6 +84,7 @@ class PelmOptions:
     top_k: int | None = None
     top_p: float = 1.0
     scan: tuple[float, ...] = (0.4, 1.2, 1.6, 2.0)
+    vert_slack: float = 5.0
     min_new_tokens: int = 0
     max_new_tokens: int = 64
     max_seconds: float | None = None
@@ -219,7 +221,8 @@ class Pelm:
                 summary.outputs(len(reference))
                 scan = [i for i in items if i["kind"] == "scan" and i["direction"] == direction]
                 if scan and reference:
-                    summary.at_vert([*scan, *(r for r in rows if r["seed"] == 0)], reference)
+                    limit = _vert_of(reference) + options.vert_slack
+                    summary.at_vert([*scan, *(r for r in rows if r["seed"] == 0)], limit)
                 metrics |= summary.metrics
         for level in LEVELS:
             if rows := [i for i in items if i["kind"] == level]:
@@ -616,25 +619,25 @@ class _Summary:
             characters = [[r["character_errors"], r["reference_characters"]] for r in self.rows]
             self._add_sums("cer", self.rows, characters, agreement.error_rate, higher=False)
 
-    def at_vert(self, rows: Sequence[Item], reference: Sequence[Item]) -> None:
-        """Perplexity where the outputs repeat as much as the reference, between two temperatures of the scan.
+    def at_vert(self, rows: Sequence[Item], limit: float) -> None:
+        """Perplexity at the lowest temperature whose outputs have a VERT within the limit.
 
-        Log-perplexity is taken as linear in VERT between neighboring temperatures; of several crossings the one at
-        the lowest temperature counts. Without a crossing there is no such perplexity, and `reached` is 0.
+        Between neighboring temperatures, one above the limit and the next within it, log-perplexity is taken as linear
+        in VERT. Where no temperature is within it, there is no such perplexity, and `reached` is 0.
         """
-        wanted = _vert_of(reference)
         by_temperature: dict[float, list[Item]] = {}
         for row in rows:
             by_temperature.setdefault(row["temperature"], []).append(row)
-        points = [(_vert_of(own), _log_perplexity(own)) for _, own in sorted(by_temperature.items())]
-        found = None
-        for (vert, log), (next_vert, next_log) in itertools.pairwise(points):
-            if log is not None and next_log is not None and min(vert, next_vert) <= wanted <= max(vert, next_vert):
-                weight = (wanted - vert) / (next_vert - vert) if next_vert != vert else 0.0
-                found = math.exp(log + weight * (next_log - log))
+        found, before = None, None
+        for _, own in sorted(by_temperature.items()):
+            vert, log = _vert_of(own), _log_perplexity(own)
+            if log is not None and vert <= limit:
+                if before is not None:
+                    log = before[1] + (before[0] - limit) / (before[0] - vert) * (log - before[1])
+                found = math.exp(log)
                 break
-        n = len(rows)
-        key = f"{self.prefix}.at_reference_vert"
+            before = None if log is None else (vert, log)
+        key, n = f"{self.prefix}.at_reference_vert", len(rows)
         if found is not None:
             self.metrics[f"{key}.ppl_corpus"] = Metric(found, n, higher_is_better=False)
         self.metrics[f"{key}.reached"] = Metric(float(found is not None), n, higher_is_better=True)

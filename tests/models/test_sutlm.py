@@ -132,6 +132,36 @@ def test_training_again_gives_the_same_weights(trained, slice_folder, model, tmp
     assert bytes_of(tmp_path / "from_the_start") == first
 
 
+def test_training_can_start_from_the_weights_of_another_model(trained, slice_folder, tmp_path):
+    """One step of next to no size leaves them what they were, to float32's last digits; without a start it does not."""
+
+    def weights_after(**training):
+        settings = {
+            "training": {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-9, "min_learning_rate": 0, **training}
+        }
+        card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings=settings)
+        return load_file(train_model(card, output=tmp_path / "out").checkpoint / "model.safetensors")
+
+    start = load_file(trained.checkpoint / "model.safetensors")
+    gone_on, afresh = weights_after(start_from=str(slice_folder / "toy.yaml")), weights_after()
+    assert all(torch.allclose(gone_on[name], value, atol=1e-6) for name, value in start.items())
+    assert not all(torch.allclose(afresh[name], value, atol=1e-6) for name, value in start.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": {"ffn_size": 64}}, "Training cannot start from .*ffn_size=32.*, not a .*ffn_size=64"),
+        ({"tokenizers": {"text": {"vocab_size": 70}}}, "its embeddings would mean other subwords"),
+    ],
+)
+def test_training_starts_from_no_model_of_another_kind(trained, slice_folder, tmp_path, changes, message):
+    settings = {"training": {"start_from": str(slice_folder / "toy.yaml")}, **changes}
+    card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings=settings)
+    with pytest.raises(InputError, match=message):
+        train_model(card, output=tmp_path / "out")
+
+
 def test_without_a_place_named_the_checkpoint_goes_where_the_card_is_looked_for(slice_folder, tmp_path):
     path = tmp_path / "elsewhere.yaml"
     path.write_text(yaml.safe_dump({**card_for(slice_folder), "name": "elsewhere", "checkpoint": None}))

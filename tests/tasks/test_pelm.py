@@ -1,0 +1,247 @@
+import json
+import math
+import random
+from dataclasses import replace
+
+import pytest
+
+from harness.config import build, parse_settings
+from harness.corpora.corpus import open_corpus
+from harness.corpora.manifest import Utterance, write_manifest
+from harness.errors import CorpusError, InputError
+from harness.evaluate import RunConfig, evaluate
+from harness.model import load_model
+from harness.scoring import Scorer
+from harness.segments import Text
+from harness.store import RowStore
+from harness.task import Request, task_registry
+from tests import word_models
+
+NOUNS, VERBS = ["cat", "dog", "king"], ["saw", "met", "fed", "lost"]
+
+
+def sentences(n, seed):
+    """Ten words in two halves of the same shape; a noun comes up again in one of three."""
+    draw = random.Random(seed)
+    return [
+        " ".join(
+            part
+            for _ in range(2)
+            for part in ("the", draw.choice(NOUNS), draw.choice(VERBS), "the", draw.choice(NOUNS))
+        )
+        for _ in range(n)
+    ]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Cards of a parrot, an honest model and a judge, and a corpus of what they talk about."""
+    folder = tmp_path_factory.mktemp("pelm")
+    texts = list(dict.fromkeys(sentences(200, 1)))
+    write_manifest(
+        folder / "test.jsonl",
+        [Utterance(f"u{i:02}", "a.wav", 16_000, 1.0, t, f"s{i % 6}", "test") for i, t in enumerate(texts)],
+    )
+    for name, kind, seed in (("parrot", "parrot", 2), ("honest", "bigram", 3), ("judge", "bigram", 4)):
+        (folder / f"{name}.txt").write_text("\n".join(sentences(400, seed)))
+        card = {"name": name, "adapter": f"{word_models.__file__}:MODEL", "checkpoint": "none"}
+        (folder / f"{name}.yaml").write_text(
+            json.dumps({**card, "options": {"kind": kind, "text": f"{name}.txt", "period": 5}})
+        )
+    return folder
+
+
+def run(world, name, *settings, limit=None, store=None, **changes):
+    settings = ("directions=[t2t]", f"lm={world / 'judge.yaml'}", "max_new_tokens=12", *settings)
+    config = RunConfig(
+        ("pelm",), str(world / "test.jsonl"), limit=limit, settings={"pelm": parse_settings(settings)}, **changes
+    )
+    return evaluate(load_model(str(world / f"{name}.yaml")), config, store=store).tasks["pelm"]
+
+
+@pytest.fixture(scope="module")
+def parrot(world):
+    return run(world, "parrot", "scan=[2,3,5,7]", "temperature=1")
+
+
+@pytest.fixture(scope="module")
+def honest(world):
+    return run(world, "honest", "scan=[0.5,0.8,1.5]", "temperature=1")
+
+
+def value(result, key):
+    return result.metrics[f"pelm.{key}"].value
+
+
+def outputs(result, kind="output"):
+    return [i for i in result.items if i["kind"] == kind]
+
+
+# --- the parrot -------------------------------------------------------------------------------------------------------
+
+
+def test_a_parrot_has_a_good_perplexity(parrot, honest):
+    """It says again what was well said: as good as the truth, and better than what lost its order."""
+    assert value(parrot, "t2t.ppl_corpus") < 1.1 * value(honest, "t2t.ppl_corpus")
+    assert value(parrot, "t2t.ppl_corpus") < 0.5 * value(parrot, "shuffled_reference.ppl_corpus")
+
+
+def test_and_is_bad_at_everything_else(parrot, honest):
+    assert value(parrot, "t2t.copied_lcs") < 60  # twelve words hold the prompt's four in order at most once
+    assert value(parrot, "t2t.copied_2grams") > 60 > value(honest, "t2t.copied_2grams")
+    assert value(parrot, "t2t.auto_bleu") > 80 > 40 > value(honest, "t2t.auto_bleu")
+    assert value(parrot, "t2t.vert") > value(honest, "t2t.vert")
+    assert value(parrot, "t2t.vert") > value(parrot, "reference_text.vert")
+    assert value(parrot, "t2t.wer") > value(honest, "t2t.wer")
+    assert value(parrot, "t2t.distinct_2") < value(honest, "t2t.distinct_2")
+
+
+def test_at_the_references_vert_a_parrot_is_visibly_worse(parrot, honest):
+    """Only noise stops it from repeating."""
+    assert value(parrot, "t2t.at_reference_vert.reached") == value(honest, "t2t.at_reference_vert.reached") == 1
+    assert value(parrot, "t2t.at_reference_vert.ppl_corpus") > 2 * value(honest, "t2t.at_reference_vert.ppl_corpus")
+
+
+def test_without_a_temperature_that_repeats_so_little_there_is_no_such_number(world):
+    result = run(world, "parrot", "scan=[0.5]", "seeds=1", limit=20)
+    assert value(result, "t2t.at_reference_vert.reached") == 0
+    assert "pelm.t2t.at_reference_vert.ppl_corpus" not in result.metrics
+
+
+# --- the numbers ------------------------------------------------------------------------------------------------------
+
+
+def test_perplexity_is_that_of_the_continuation_under_the_judge(world, honest):
+    """exp of the nats of all words together over their number, of each text scored by itself."""
+    judge = load_model(str(world / "judge.yaml"))
+    for scope, prefix in (("alone", ""), ("given_prompt", "given_prompt.")):
+        nll = words = 0.0
+        for item in outputs(honest):
+            if not item["text"]:
+                continue
+            prompt = (Text(item["prompt"]),) if scope == "given_prompt" else ()
+            request = Request("r", prompt, "text", "text", (Text(item["text"]),), (0,))
+            [(_, answer)] = Scorer(judge).answer([request])
+            assert item["nll"][scope] == pytest.approx(-answer.values[0], rel=1e-4)
+            nll, words = nll - float(answer.values[0]), words + len(item["text"].split())
+        assert value(honest, f"t2t.{prefix}ppl_corpus") == pytest.approx(math.exp(nll / words), rel=1e-4)
+
+
+def test_an_honest_model_is_near_the_topline_and_far_from_the_floor(honest):
+    top, own, floor = (value(honest, f"{k}.ppl_corpus") for k in ("reference_text", "t2t", "shuffled_reference"))
+    assert own < 1.5 * top < floor
+    low, high = honest.metrics["pelm.t2t.ppl_corpus"].ci95
+    assert 1 <= low < own < high
+    assert value(honest, "reference_text.empty_share") == 0
+
+
+def test_retrieval_is_compared_with_chance(honest, parrot):
+    n = len(outputs(honest, "reference_text"))
+    assert honest.metrics["pelm.t2t.retrieval.r_at_1"].chance == pytest.approx(1 / n)
+    low, high = parrot.metrics["pelm.t2t.retrieval.r_at_1"].ci95
+    assert low <= 5 / n
+    assert 0 <= low <= high <= 1
+
+
+def test_empty_outputs_are_counted_and_have_no_perplexity(world, honest):
+    """The bigram model sometimes ends at once: those are no zeros in the mean."""
+    empty = [i for i in outputs(honest) if not i["text"]]
+    assert value(honest, "t2t.empty_share") == pytest.approx(len(empty) / len(outputs(honest)))
+    assert all("nll" not in i and i["num_words"] == 0 for i in empty)
+    assert value(run(world, "honest", "min_new_tokens=2", "scan=[]", limit=8), "t2t.empty_share") == 0
+
+
+def test_items_tell_what_was_said_and_how_it_scored(honest):
+    first = outputs(honest)[0]
+    assert first["id"] == f"t2t/{first['example']}/0"
+    assert {"prompt", "reference", "text", "group", "temperature", "auto_bleu", "self_bleu", "chrf"} <= set(first)
+    assert len(first["prompt"].split()) == 5
+    assert len({i["id"] for i in honest.items}) == len(honest.items)
+    counts = {kind: len(outputs(honest, kind)) for kind in ("output", "scan", "reference_text", "shuffled_reference")}
+    n = counts["reference_text"]
+    assert counts == {"output": 3 * n, "scan": 3 * n, "reference_text": n, "shuffled_reference": n}
+    assert not outputs(honest, "reference_units")
+
+
+def test_the_floor_has_the_words_of_the_reference(honest):
+    by_example = {i["example"]: i for i in outputs(honest, "reference_text")}
+    for item in outputs(honest, "shuffled_reference"):
+        assert sorted(item["text"].split()) == sorted(by_example[item["example"]]["text"].split())
+
+
+# --- the protocol -----------------------------------------------------------------------------------------------------
+
+
+def test_whoever_judges_stands_in_the_protocol(world, honest):
+    judge = load_model(str(world / "judge.yaml"))
+    assert honest.protocol["lm"] == {"name": "judge", "fingerprint": judge.fingerprint}
+    assert "transcriber" not in honest.protocol  # nothing was spoken
+    assert f"|lm:judge@{judge.fingerprint[:4]}|" in honest.signature
+    assert "|autobleu:gslm|" in honest.signature
+    assert "|temperature:1.0|" in honest.signature
+
+
+def test_results_do_not_depend_on_the_batch_or_on_stops(world, tmp_path):
+    settings = ("scan=[1.2]", "seeds=2")
+    once = run(world, "honest", *settings, limit=10)
+    with RowStore(tmp_path / "rows.sqlite3") as store:
+        half = run(world, "honest", *settings, limit=10, store=store, batch_tokens=64)
+        again = run(world, "honest", *settings, limit=10, store=store)
+    assert once.items == half.items == again.items
+    assert once.metrics == half.metrics == again.metrics
+    assert run(world, "honest", *settings, limit=10, seed=1).items != once.items
+
+
+def test_nobody_is_their_own_judge_unless_forced(world):
+    own = f"lm={world / 'honest.yaml'}"
+    with pytest.raises(InputError, match=r"is the model under evaluation.*pelm\.force=true"):
+        run(world, "honest", own, limit=4)
+    assert run(world, "honest", own, "force=true", "scan=[]", limit=4).metrics
+
+
+def test_directions_that_a_model_lacks_are_left_out_or_refused(world):
+    assert {i["direction"] for i in outputs(run(world, "honest", "directions=[t2t,u2t]", "scan=[]", limit=4))} == {
+        "t2t"
+    }
+    with pytest.raises(InputError, match="none of the directions u2t"):
+        run(world, "honest", "directions=[u2t]", limit=4)
+
+
+def test_a_corpus_of_one_utterance_is_refused(world, tmp_path):
+    corpus = open_corpus(str(world / "test.jsonl"), "test")
+    write_manifest(tmp_path / "one.jsonl", corpus.utterances[:1])
+    config = RunConfig(("pelm",), str(tmp_path / "one.jsonl"), settings={"pelm": {"directions": ("t2t",)}})
+    with pytest.raises(CorpusError, match="offers 1, asked for 100"):
+        evaluate(load_model(str(world / "honest.yaml")), config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n": 1}, "n ≥ 2"),
+        ({"seeds": 0}, "seeds ≥ 1"),
+        ({"scan": (0.8,)}, "further temperatures than 0.8"),
+        ({"scan": (0.5, 0.5)}, "further temperatures"),
+        ({"scan": (-1.0,)}, "temperature ≥ 0"),
+        ({"top_p": 2.0}, "top_p"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        build(task_registry().load("pelm").Options, settings, where="pelm")
+
+
+def test_words_are_normalized_as_the_option_says():
+    options = build(task_registry().load("pelm").Options, {}, where="pelm")
+    assert options.normalize("Don't STOP, 2nd — ⁇ time!") == "don't stop 2nd time"
+    assert replace(options, normalizer="none").normalize("Don't STOP!") == "Don't STOP!"
+
+
+# --- speech -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_transcriber_of_other_units_is_refused(world):
+    model = load_model("sutlm-tiny")
+    settings = {"directions": ("t2u",), "lm": str(world / "judge.yaml"), "transcriber": str(world / "judge.yaml")}
+    with pytest.raises(InputError, match="does not turn speech into text"):
+        evaluate(model, RunConfig(("pelm",), "demo", limit=2, settings={"pelm": settings}))
