@@ -10,10 +10,11 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from harness import report
+from harness import report, tracking
 from harness.cli import main
 from harness.compare import compare, find_baseline, labels_of, leaderboard, registered_tasks, why
 from harness.errors import InputError, UnknownNameError
@@ -410,3 +411,38 @@ def test_a_metric_without_an_interval_has_a_difference_without(runs):
     found = compare(bare, ("a", "b", "c"), tasks={})
     assert [e.difference.ci95 for e in found.rows[0].entries[1:]] == [None, None]
     assert not any(e.best for e in found.rows[0].entries)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # how MLflow uses its libraries
+class TestRunsInMlflow:
+    @pytest.fixture(scope="class")
+    def logged(self, runs, folders, tmp_path_factory):
+        """MLflow ids of the runs, in a store of their own."""
+        uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/runs.db"
+        store = tracking.TrackingConfig(tracking=tracking.StoreConfig(uri=uri))
+        infos = {"cra": TASK.info}
+        ids = [
+            tracking.log_run(r, store, infos=infos, folder=Path(f)).run_id for r, f in zip(runs, folders, strict=True)
+        ]
+        return uri, ids
+
+    def test_runs_are_found_by_id_and_as_the_latest_of_a_model(self, logged, folders, monkeypatch, capsys):
+        uri, ids = logged
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        said = []
+        for names in (folders[::2], [ids[0], ids[2]], ["bad@latest", "good@latest"]):
+            assert main(["compare", *names, "--metrics", KEY, "--format", "csv"]) == 0
+            said.append(capsys.readouterr().out)
+        assert said[0] == said[1] == said[2]
+        assert main(["compare", folders[0], "nosuch@latest"]) == 2
+        assert "no finished run of model 'nosuch'" in capsys.readouterr().err
+
+    def test_the_leaderboard_is_that_of_the_experiment(self, logged, monkeypatch, capsys):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", logged[0])
+        assert main(["leaderboard", "--by", KEY]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[1] for line in lines[2:]] == ["good", "middling", "bad"]
+        assert main(["leaderboard", "--format", "html"]) == 0
+        assert "Leaderboard of sutlm" in capsys.readouterr().out
+        assert main(["leaderboard", "--experiment", "empty"]) == 2
+        assert "'empty' holds no finished evaluation" in capsys.readouterr().err

@@ -37,7 +37,7 @@ class Page(HTMLParser):
         self._script = False
         self.feed(text)
         assert self._open == []
-        [data] = [t for t in self.scripts if t.startswith("{")] or [None]
+        [data] = [t for t in self.scripts if t.startswith("{")] or [""]
         self.data = json.loads(data) if data else None
 
     def handle_starttag(self, tag, attrs):

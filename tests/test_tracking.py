@@ -578,6 +578,16 @@ class TestServer:
         table = json.loads(self.get(server, f"get-artifact?path=cra.json&run_uuid={logged.run_id}"))
         assert [row[0] for row in table["data"]] == ["utt-1", "utt-2"]
 
+    def test_a_checkpoint_is_registered_and_comes_back_over_http(self, server, tmp_path, empty_home):
+        config = TrackingConfig(tracking=StoreConfig(uri=server.address))
+        (tmp_path / "model.safetensors").write_bytes(b"weights")
+        card = ModelCard("mine", "sutlm", checkpoint=str(tmp_path))
+        uri = tracking.register_model(config, card, "over-http", fingerprint="abc", aliases=("best",))
+        assert uri == "models:/over-http/1"
+        fetched = read_card(str(tracking.fetch_model(config, "models:/over-http@best")))
+        assert fetched.name == "over-http-v1"
+        assert (fetched.require_checkpoint() / "model.safetensors").read_bytes() == b"weights"
+
     def test_it_reports_to_nobody(self, server, store):
         state = json.loads(self.get(server, "ajax-api/3.0/mlflow/ui-telemetry"))
         assert state["disable_ui_telemetry"] is True
