@@ -275,12 +275,19 @@ class Sweep:
         folder: where its trials lie.
         study: Optuna's.
         tracking: settings of `mlflow.yaml`.
+        storage: the database; `close` lets go of it.
     """
 
     plan: Plan
     folder: Path
     study: Study
     tracking: TrackingConfig
+    storage: RDBStorage
+
+    def close(self) -> None:
+        """Closes the connections to the database."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -307,7 +314,7 @@ def open_sweep(folder: Path, tracking: TrackingConfig) -> Sweep:
     ):
         raise InputError(f"{folder} has no study yet; 'harness sweep run' makes it.")
     storage = open_storage(url, tracking.sweep)
-    return Sweep(plan, folder, _load_study(plan, storage), tracking)
+    return Sweep(plan, folder, _load_study(plan, storage), tracking, storage)
 
 
 def _load_study(plan: Plan, storage: RDBStorage) -> Study:
@@ -344,7 +351,7 @@ def start_sweep(
                 study_name=plan.study, storage=storage, directions=directions, load_if_exists=True
             )
             study.set_metric_names(list(spec.objectives))
-        sweep = Sweep(plan, folder, _load_study(plan, storage), tracking)
+        sweep = Sweep(plan, folder, _load_study(plan, storage), tracking, storage)
         _fail_silent(sweep)
         _enqueue_main(sweep)
         _enqueue_transfer(sweep)

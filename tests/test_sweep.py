@@ -3,6 +3,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import optuna
@@ -197,7 +198,8 @@ def swept(toy, spec, own_home):
     lines: list[str] = []
     sweep = run_sweep(spec, toy / "sweep", load_tracking_config(), Launch(track=False), say=lines.append)
     assert any(line.startswith("trial 0 (design, seed 0): speech 33.3") for line in lines)
-    return sweep
+    with closing(sweep):
+        yield sweep
 
 
 def test_all_trials_are_done(swept):
@@ -230,6 +232,7 @@ def test_the_same_sweep_is_taken_up_and_does_nothing_twice(swept, spec):
     before = len(swept.trials)
     again = run_sweep(spec, swept.folder, load_tracking_config(), Launch(track=False), say=pytest.fail)
     assert len(again.trials) == before
+    again.close()
 
 
 def test_a_folder_keeps_its_sweep(swept, spec):
@@ -280,6 +283,7 @@ def test_a_training_that_diverges_is_pruned_with_its_reason(toy, own_home):
     hot = toy_spec(toy, name="hot", trials=1, settings={"training": {"learning_rate": 1e30, "warmup_steps": 0}})
     sweep = run_sweep(hot, toy / "hot", load_tracking_config(), Launch(track=False), say=lambda line: None)
     now = status(sweep)
+    sweep.close()
     assert now["states"] == {"PRUNED": 1}
     assert "diverged at step" in now["pruned"]["0"]
 
@@ -290,6 +294,7 @@ def test_successive_halving_stops_the_worse_trials(toy, own_home):
     )
     sweep = run_sweep(halved, toy / "halved", load_tracking_config(), Launch(track=False), say=lambda line: None)
     now = status(sweep)
+    sweep.close()
     assert now["states"]["COMPLETE"] + now["states"]["PRUNED"] == 5
     assert all(reason.startswith("successive halving at step") for reason in now["pruned"].values())
 
@@ -301,6 +306,7 @@ def test_workers_as_jobs_of_a_cluster(toy, own_home):
     jobs = submit(sweep.folder, 2, ["timeout_min=10"], track=False, cluster="local")
     wait_for(jobs)
     assert status(sweep)["states"] == {"COMPLETE": 2}
+    sweep.close()
 
 
 def test_a_metric_that_no_task_gives_is_refused_before_any_trial(toy, own_home):

@@ -104,9 +104,10 @@ def survive(toy, storage):
         for worker in crew.workers:
             worker.join(PATIENCE_S)
         assert [w.exitcode for w in crew.workers] == [-signal.SIGKILL if w is killed else 0 for w in crew.workers]
+        check(sweep, tracking, [first, second, third])
     finally:
         crew.dismiss()
-    check(sweep, tracking, [first, second, third])
+        sweep.close()
 
 
 def check(sweep, tracking, disturbed):
