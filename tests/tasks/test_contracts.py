@@ -59,6 +59,13 @@ class TestSlueNer(Transfer):
     name = "slue_ner"
 
 
+class TestPelm(ProcedureContract):
+    """The shipped model as its own transcriber, whatever units it reads."""
+
+    name = "pelm"
+    settings = ("seeds=2", "scan=[1.5]", "max_new_tokens=16", "transcriber=sutlm-tiny")
+
+
 def test_every_shipped_task_has_a_contract():
     held = {contract.name for contract in _subclasses(TaskContract) | _subclasses(ProcedureContract)}
     shipped = {name for name, place in task_registry().sources().items() if place.startswith("harness.tasks.")}
