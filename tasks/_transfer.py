@@ -76,12 +76,12 @@ class TransferOptions:
     train_on: tuple[TrainOn, ...] = ("speech", "text", "both")
     test_on: tuple[Modality, ...] = ("speech", "text")
     seeds: int = 3
-    train_utterances: int | None = 1500
+    train_utterances: int | None = 1000
     dev_utterances: int | None = 100
     learning_rates: tuple[float, ...] = (1e-3,)
     method: Literal["full", "lora"] = "full"
     lora_rank: int = 16
-    epochs: int = 4
+    epochs: int = 3
     patience: int = 2
     batch_size: int = 16
     transcriber: str | None = "transcriber-tiny"
