@@ -81,6 +81,8 @@ _VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
 _VIEW_COLUMNS = ("attributes.`Created`", "tags.`model`", "tags.`corpus`", "tags.`split`", "tags.`tasks`")
 #: Metric columns of that view, in all and for a task without figures.
 _VIEW_METRICS, _VIEW_METRICS_PER_TASK = 24, 6
+_LOG_AGAIN = "Results on disk are whole; mend 'tracking.uri' or the server and log them again."
+_LOOK_AGAIN = "Check the name, and 'tracking.uri' or the server."
 #: A server that is alive may be slow to start on a busy machine.
 _START_S, _STOP_S = 300.0, 10.0
 
@@ -292,7 +294,7 @@ def _silence() -> None:
 
 
 @contextmanager
-def _reported(action: str, config: TrackingConfig) -> Iterator[None]:
+def _reported(action: str, config: TrackingConfig, *, remedy: str = _LOG_AGAIN) -> Iterator[None]:
     """Turns whatever MLflow, its database or the network raise into one clear error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # how MLflow uses its libraries is not ours to mend
@@ -305,8 +307,7 @@ def _reported(action: str, config: TrackingConfig) -> Iterator[None]:
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # the last: no database driver
             reason = _without_secrets(str(error).strip() or repr(error))[:500]
             raise TrackingError(
-                f"{action} failed at {_without_secrets(config.uri)}: {reason}. Results on disk are whole; "
-                "mend 'tracking.uri' or the server and log them again."
+                f"{action} failed at {_without_secrets(config.uri)}: {reason.rstrip('.')}. {remedy}"
             ) from error
 
 
@@ -749,7 +750,7 @@ def stored_runs(config: TrackingConfig, *, model: str | None = None) -> list[Sto
     """
     wanted = ["attributes.status = 'FINISHED'", "tags.run_id LIKE '%'"]
     wanted += [_tag_filter("model", model)] if model is not None else []
-    with _reported("Looking for runs", config):
+    with _reported("Looking for runs", config, remedy=_LOOK_AGAIN):
         client, experiment = _open(config)
         text, order = " and ".join(wanted), ["attributes.start_time DESC"]
         page = client.search_runs([experiment], text, order_by=order)
@@ -767,7 +768,7 @@ def fetch_run(config: TrackingConfig, run_id: str, folder: Path, *, items: bool 
         TrackingError: if the run is not there, or not an evaluation of the harness.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _reported(f"Fetching run {run_id}", config):
+    with _reported(f"Fetching run {run_id}", config, remedy=_LOOK_AGAIN):
         _silence()
         from mlflow import MlflowClient
 
@@ -790,7 +791,7 @@ def register_model(
         TrackingError: if it could not be stored.
     """
     card.require_checkpoint()
-    with _reported(f"Registering '{name}'", config):
+    with _reported(f"Registering '{name}'", config, remedy=_LOOK_AGAIN):
         client, experiment = _open(config)
         return _register(client, config, experiment, card, name, fingerprint, aliases, run_id=None)
 
@@ -873,7 +874,7 @@ def fetch_model(config: TrackingConfig, uri: str) -> Path:
     if asked is None:
         raise InputError(f"'{uri}' names no registered model; write models:/NAME/VERSION or models:/NAME@ALIAS.")
     name = asked["name"]
-    with _reported(f"Fetching {uri}", config):
+    with _reported(f"Fetching {uri}", config, remedy=_LOOK_AGAIN):
         _silence()
         from mlflow import MlflowClient
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
