@@ -266,7 +266,7 @@ class Generator:
         if self.sampling.temperature > 0:
             noise = -np.log(np.stack([row.noise.standard_exponential(wanted.shape[1]) for row in rows if row.noise]))
         places, sure = _choose(np.where(allowed, wanted, -np.inf), noise, self.sampling)
-        for i in np.flatnonzero(~sure):
+        for i in np.flatnonzero(~sure).tolist():
             alone = self._alone(rows[i])[:, columns.ids].double().cpu().numpy()
             own_noise = None if noise is None else noise[i : i + 1]
             places[i] = _choose_alone(np.where(allowed[i], alone, -np.inf), own_noise, self.sampling)

@@ -1,6 +1,7 @@
 import itertools
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,10 +63,9 @@ def test_one_by_one_in_batches_and_without_kept_keys_are_the_same(tiny, sampling
 
 
 def test_the_shipped_model_says_the_same_in_any_batch():
-    model = load_model("sutlm-tiny")
-    units = Speech(
-        units=UnitSpan((1, 5, 2, 9) * 4, (1,) * 16, model.tokenizers.speech.rate_hz, model.tokenizers.speech.system)
-    )
+    model: Any = load_model("sutlm-tiny")
+    speech = model.tokenizers.speech
+    units = Speech(units=UnitSpan((1, 5, 2, 9) * 4, (1,) * 16, speech.rate_hz, speech.system))
     requests = [
         Continue(f"{target}{i}", (Text("the train was late and"[: 5 + 3 * i]), *[units] * (i % 2)), target, 12)
         for target, i in itertools.product(("text", "speech"), range(6))

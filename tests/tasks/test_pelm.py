@@ -2,6 +2,7 @@ import json
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -232,7 +233,7 @@ def test_options_that_make_no_sense_are_refused(settings, message):
 
 
 def test_words_are_normalized_as_the_option_says():
-    options = build(task_registry().load("pelm").Options, {}, where="pelm")
+    options: Any = build(task_registry().load("pelm").Options, {}, where="pelm")
     assert options.normalize("Don't STOP, 2nd — ⁇ time!") == "don't stop 2nd time"
     assert replace(options, normalizer="none").normalize("Don't STOP!") == "Don't STOP!"
 
