@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 		"(looked for $(CANDIDATES)). Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (several GB the first time, mostly PyTorch) ..."
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,cluster]'
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## evaluate the shipped model on cross-modal retrieval
