@@ -193,9 +193,10 @@ def _figures(
     task: str, results: Sequence[RunResult], labels: Sequence[str], tasks: Mapping[str, AnyTask]
 ) -> dict[str, list[Figure]]:
     having = [(r, label) for r, label in zip(results, labels, strict=True) if task in r.tasks]
+    drawn = tasks[task].info.figures if task in tasks else {}
     found = [
-        *(_heat_maps(task, having, tasks[task].info.figures) if task in tasks else _transfer_matrices(task, having)),
-        *_confusions(task, having),
+        *(_heat_maps(task, having, drawn) if task in tasks else _transfer_matrices(task, having)),
+        *([] if any("confusion" in name for name in drawn) else _confusions(task, having)),
         *_scatter(task, having),
         *_rank_figures(task, results, labels),
     ]
@@ -305,7 +306,9 @@ def _scatter(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[Fig
         both = [
             (vert.value, metrics[f"{stem}.ppl_corpus"].value, stem)
             for key, vert in metrics.items()
-            if (stem := key.removesuffix(".vert")) != key and f"{stem}.ppl_corpus" in metrics
+            if (stem := key.removesuffix(".vert")) != key
+            and f"{stem}.ppl_corpus" in metrics
+            and "reference" not in stem  # toplines and the floor, far from where models differ
         ]
         series.append(svg.Series(label, [(x, y) for x, y, _ in both], [f"{label}, {stem}" for _, _, stem in both]))
     if any(s.points for s in series):

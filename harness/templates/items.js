@@ -208,7 +208,7 @@
   function setTask(task) {
     Object.assign(state, { task, sort: null, down: false, at: 0, open: null, filters: {} });
     $("detail").hidden = true;
-    const scores = task.columns.filter((c) => c.kind === "number" && !c.shared);
+    const scores = task.columns.filter((c) => c.kind === "number" && (!c.shared || data.runs.length === 1));
     $("score").replaceChildren(make("option", "none", { value: "" }), ...scores.map((c) => make("option", c.name, { value: c.name })));
     state.score = scores.find((c) => /pmi.*rank$/.test(c.name)) || scores[0] || null;
     $("score").value = state.score ? state.score.name : "";
