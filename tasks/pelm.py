@@ -221,7 +221,10 @@ class Pelm:
                 summary.outputs(len(reference))
                 scan = [i for i in items if i["kind"] == "scan" and i["direction"] == direction]
                 if scan and reference:
-                    limit = _vert_of(reference) + options.vert_slack
+                    # What was spoken has passed the transcriber, so must what it is compared with.
+                    spoken = modalities_of(direction)[1] == "speech"
+                    heard = [i for i in items if i["kind"] == "reference_units"] if spoken else reference
+                    limit = _vert_of(heard or reference) + options.vert_slack
                     summary.at_vert([*scan, *(r for r in rows if r["seed"] == 0)], limit)
                 metrics |= summary.metrics
         for level in LEVELS:
