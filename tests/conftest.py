@@ -20,6 +20,8 @@ os.environ.update(
     MPLBACKEND="agg",
 )
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+# Test processes share the cores already; more threads than cores cost several times what they give.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
@@ -131,6 +132,7 @@ def undisturbed(sweep, outcome):
     """A trial that was killed and went on gave what it gives without."""
     data = training_data(sweep.plan.cards["proxy"])
     ask = Ask(0, 0, outcome.ask.mixture, outcome.ask.seed, "proxy", "design")
+    torch.set_num_threads(1)  # as the workers have it: sums over threads depend on how many there are
     alone = run_trial(sweep.plan, ask, sweep.folder / "alone", data=data)
     assert alone.metrics == outcome.metrics
     assert alone.realized == outcome.realized

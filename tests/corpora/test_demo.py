@@ -63,7 +63,7 @@ def test_the_sentences_are_those_of_this_version():
         for s in demo.sentences("test", 20)
     ]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    assert (demo.VERSION, digest) == (1, "6a27b91ea3c05f78")
+    assert (demo.VERSION, digest) == (2, "6a27b91ea3c05f78")
 
 
 def test_splits_share_no_text_and_no_half(texts):
@@ -208,7 +208,7 @@ def test_the_last_word_ends_with_the_sound(made):
 
 
 def test_ids_carry_split_and_version(made):
-    assert [u.id for u in read_manifest(made / "test.jsonl")][:2] == ["demo1-test-0000", "demo1-test-0001"]
+    assert [u.id for u in read_manifest(made / "test.jsonl")][:2] == ["demo2-test-0000", "demo2-test-0001"]
 
 
 def test_heldout_voice_speaks_the_test_sentences(made):

@@ -2,6 +2,7 @@ import json
 import random
 from pathlib import Path
 from statistics import stdev
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from harness.task import task_registry
 from harness.testing import UniformModel
 from tests.tiny_decoder import TinyDecoder
 
+SA: Any
+NER: Any
 SA, NER = (task_registry().load(name) for name in ("slue_sa", "slue_ner"))
 SENTENCES = _grammar.sentences("test", 60, seed=1)
 
@@ -84,7 +87,8 @@ def test_entity_statistics_are_those_of_the_scorer(seed):
 
 def test_an_utterance_without_mentions_on_either_side_is_right():
     """F1 of one of two mentions found and nothing else: P = 1, R = 1/2, F1 = 2/3."""
-    none, two = {"entities": []}, {"entities": [["PLACE", "paris"], ["WHEN", "june"]]}
+    none: dict[str, list[list[str]]] = {"entities": []}
+    two = {"entities": [["PLACE", "paris"], ["WHEN", "june"]]}
     assert NER.score(none, none) == 100
     assert NER.score(two, none) == 0
     assert NER.score({"entities": [["WHEN", "june"]]}, two) == pytest.approx(200 / 3)
@@ -111,7 +115,7 @@ def test_words_of_a_tagged_text_have_the_labels_of_the_scorer():
 def test_tagged_transcripts_come_back_from_their_tokens():
     from harness.tasks import slue_ner
 
-    toy = Toy()
+    toy: Any = Toy()
     tokens = task_tokens(toy, NER.tokens(toy))
     toy.tokens = tokens
     decode = toy.decode
