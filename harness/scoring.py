@@ -9,7 +9,7 @@ token's loglikelihood is ≤ 0, so a partial sum is an upper bound, and every sc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -30,6 +30,8 @@ _LOGIT_ROWS = 512
 _WORTHWHILE_TOKENS = 128
 #: Steps grow with what was read, 1 token for each of so many, so that long continuations need few passes.
 _GROWTH = 4
+#: Where a step leaves a larger share of the candidates, the next one is twice as long.
+_STAY = 0.9
 #: Rounding that pruning allows for, in nats and relative to the gold's loglikelihood.
 _SLACK, _RELATIVE_SLACK = 1e-3, 1e-5
 #: Batches are not halved below this many tokens.
@@ -218,12 +220,16 @@ class _Block:
         depth: tokens read of each.
         past: their keys and values.
         parents: each one's place in `past`; several may share one.
+        step: tokens of the last step.
+        planned: tokens of the next step, where that is settled.
     """
 
     slots: NDArray[np.int64]
     depth: int = 0
     past: Sequence[Layer] | None = None
     parents: NDArray[np.int64] | None = None
+    step: int = 0
+    planned: int = 0
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -231,7 +237,7 @@ class _Block:
     def only(self, keep: NDArray[np.bool_] | slice) -> _Block:
         """The block with some of its candidates."""
         parents = None if self.parents is None else self.parents[keep]
-        return _Block(self.slots[keep], self.depth, self.past, parents)
+        return _Block(self.slots[keep], self.depth, self.past, parents, self.step, self.planned)
 
 
 @dataclass
@@ -379,24 +385,30 @@ class Scorer:
         stack = [_Block(np.arange(len(group.row)))]
         while stack:
             block = stack.pop()
+            size = len(block)
             block = block.only(group.open()[block.slots])
             if not len(block):
                 continue
-            width = self._width(group, block)
+            width = block.planned or self._width(group, block, len(block) / size)
             ahead = np.minimum(width, group.lengths[block.slots] - 1 - block.depth)
             if len(block) > 1 and block.depth * len(block) + int(ahead.sum()) > self.batch_tokens:
                 half = len(block) // 2
+                block = replace(block, planned=width)
                 stack += [block.only(slice(half, None)), block.only(slice(half))]
             else:
                 stack.append(self._advance(decoder, group, prompts, block, width))
 
-    def _width(self, group: _Group, block: _Block) -> int:
-        """Tokens to advance by: all that remain, or few enough to look soon at who is still wanted."""
+    def _width(self, group: _Group, block: _Block, stayed: float) -> int:
+        """Tokens to advance by: all that remain, or few enough to look soon at who is still wanted.
+
+        `stayed` is the share of candidates that the last step left: where nearly all stay, looking does not pay.
+        """
         if group.jobs[0].bar is None:
             return int(group.lengths[block.slots].max())
         # Candidates that begin alike share their first tokens, the more so the shorter the first steps are.
         chunk = min(self.chunk_tokens, max(1, block.depth))
-        return max(chunk, _WORTHWHILE_TOKENS // len(block), block.depth // _GROWTH)
+        wide = 2 * block.step if stayed > _STAY else 0
+        return max(chunk, wide, _WORTHWHILE_TOKENS // len(block), block.depth // _GROWTH)
 
     def _read_prompts(self, decoder: PackedDecoder, group: _Group) -> list[list[Layer]]:
         """Reads prompts and golds; adds the candidates' first tokens, which prompts predict, and the golds' rest."""
@@ -433,7 +445,7 @@ class Scorer:
         targets = group.pool.tokens[group.row[slots], block.depth + 1 + column]
         self._add(group, states, np.repeat(step.starts[step.row], step.lengths) + column, targets, slots)
         past = packed.kept() if packed.keep else None
-        return _Block(block.slots, block.depth + int(step.lengths.max()), past, step.row)
+        return _Block(block.slots, block.depth + int(step.lengths.max()), past, step.row, width)
 
     def _read(
         self, decoder: PackedDecoder, ids: NDArray[np.int64], positions: NDArray[np.int64], packed: Pass
