@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from harness.config import STRICT
 from harness.corpora.corpus import Corpus
 from harness.errors import CorpusError, InputError
-from harness.halves import cut_in_halves, num_words, with_distinct_continuations, written
+from harness.halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
 from harness.metrics.retrieval import (
     Ranks,
     Score,
@@ -32,7 +32,7 @@ from harness.metrics.retrieval import (
     rank_of_gold,
 )
 from harness.results import Item, Metric
-from harness.segments import DIRECTIONS, Direction, Modality, Segment, Text, modalities_of
+from harness.segments import DIRECTIONS, Direction, Modality, Text, modalities_of
 from harness.stats import bootstrap_ci
 from harness.task import Answer, Loglikelihoods, Ranking, RankScore, Request, TaskInfo, Unscorable
 
@@ -86,26 +86,14 @@ class CraOptions:
 
 
 @plain_dataclass(frozen=True)
-class Example:
+class Example(Halves):
     """A prompt with its candidates.
 
     Attributes:
-        id: of the utterance.
-        speaker: unit of dependence for intervals.
-        prompt: first half, by modality.
-        continuation: second half, by modality.
-        seconds: length of the spoken second half.
-        audio: of the whole utterance, relative to the corpus; empty where nothing was heard.
         candidates: positions in the list of examples, the gold among them.
         gold: place of the gold in `candidates`.
     """
 
-    id: str
-    speaker: str
-    prompt: Mapping[Modality, Segment]
-    continuation: Mapping[Modality, Segment]
-    seconds: float
-    audio: str = ""
     candidates: tuple[int, ...] = ()
     gold: int = 0
 
@@ -146,10 +134,7 @@ class Cra:
         instead = "cra.directions=[t2t] and cra.negatives=random"
         halves = [cut_in_halves(corpus, u, needs_times=needs_times, instead=instead) for u in utterances]
         # A second half that occurs twice would be a wrong negative of its own twin.
-        cut = [
-            Example(h.id, h.speaker, h.prompt, h.continuation, h.seconds, h.audio)
-            for h in with_distinct_continuations(halves)
-        ]
+        cut = [Example(**vars(h)) for h in with_distinct_continuations(halves)]
         wanted = limit if limit is not None else options.n
         if len(cut) < 2 or wanted < 2:
             raise CorpusError(
