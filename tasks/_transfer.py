@@ -608,12 +608,12 @@ def _seed_shares(table: _Table, shape: tuple[int, ...], seed: int) -> Floats:
 
 
 def _train_split(session: Session) -> Corpus:
-    """The split `train`, or `fine-tune`, as SLUE calls it."""
+    """The split `fine-tune`, SLUE's name for what is labeled; else `train`."""
     try:
-        return session.split("train")
+        return session.split("fine-tune")
     except CorpusError as error:
         try:
-            return session.split("fine-tune")
+            return session.split("train")
         except CorpusError:
             raise error from None
 

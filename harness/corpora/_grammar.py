@@ -1,15 +1,16 @@
 """The sentences of the demo corpus: two clauses about one person, one place and one topic, labeled by construction.
 
-The second clause names the person, the place and the topic again, in the same words or in others (surname for first
-name, "portuguese" for "lisbon", "pastries" for "sourdough"), so that each of the three alone tells much of which second
-half belongs to a first half. Triples of person, place and topic belong to one split only, hence no two splits share
-a half.
+The second clause names the person, the place and the topic again, mostly in the same words, else in others (surname for
+first name, "portuguese" for "lisbon", "pastries" for "sourdough"), so that each of the three alone tells much of which
+second half belongs to a first half. Triples of person, place and topic belong to one split only, hence no two splits
+share a half.
 """
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from harness.corpora.manifest import SENTIMENTS, Entity
 
-Split = Literal["train", "dev", "test"]
+Split = Literal["train", "fine-tune", "dev", "test"]
 Value = Literal[-1, 0, 1]
 
 
@@ -92,19 +93,19 @@ _TOPICS: tuple[_Topic, ...] = tuple(
 # Evaluative words by value. `_VERBS` take a person or a thing, `_MOODS` a person; `_ADJECTIVES` stand before or after a
 # noun. The neutral adjectives stay neutral when negated.
 _VERBS: dict[Value, tuple[str, ...]] = {
-    -1: ("criticized", "despised", "rejected", "condemned", "regretted", "ridiculed"),
-    0: ("described", "inspected", "mentioned", "photographed", "measured", "documented"),
-    1: ("admired", "praised", "adored", "celebrated", "recommended", "applauded"),
+    -1: ("criticized", "despised", "condemned", "ridiculed"),
+    0: ("described", "inspected", "photographed", "mentioned"),
+    1: ("admired", "praised", "recommended", "celebrated"),
 }
 _MOODS: dict[Value, tuple[str, ...]] = {
-    -1: ("annoyed", "disappointed", "frightened", "disgusted"),
-    0: ("involved", "occupied", "surrounded", "resembled"),
-    1: ("delighted", "impressed", "inspired", "fascinated"),
+    -1: ("annoyed", "disappointed", "frightened"),
+    0: ("involved", "surrounded", "resembled"),
+    1: ("delighted", "inspired", "fascinated"),
 }
 _ADJECTIVES: dict[Value, tuple[str, ...]] = {
-    -1: ("terrible", "dreadful", "horrible", "miserable", "pathetic", "disgraceful"),
-    0: ("official", "seasonal", "imported", "domestic", "electric", "identical"),
-    1: ("wonderful", "delightful", "magnificent", "excellent", "charming", "splendid"),
+    -1: ("terrible", "dreadful", "miserable", "disgraceful"),
+    0: ("official", "imported", "domestic", "identical"),
+    1: ("wonderful", "magnificent", "excellent", "charming"),
 }
 
 _FIRST_CLAUSES = (
@@ -157,7 +158,9 @@ _BEFORE_CONNECTIVE = ("ORG", "LAW", "LOC", "MONEY", "PERCENT", "EVENT", "PRODUCT
 _AFTER_CONNECTIVE = ("DATE", "DATE", "TIME", "ORDINAL", "CARDINAL")
 
 #: Shares of the sentences whose triple falls in each split, cumulated.
-_SHARES: tuple[tuple[Split, float], ...] = (("test", 0.10), ("dev", 0.20), ("train", 1.0))
+_SHARES: tuple[tuple[Split, float], ...] = (("test", 0.10), ("dev", 0.18), ("fine-tune", 0.32), ("train", 1.0))
+#: How often a triple may occur in a split, so that there are enough of them to train on.
+_USES: dict[Split, int] = {"train": 2, "fine-tune": 1, "dev": 1, "test": 1}
 _WORDS = range(13, 18)
 _TRIES = 25
 
@@ -208,13 +211,13 @@ def vocabulary() -> frozenset[str]:
 
 
 def sentences(split: Split, number: int, *, seed: int) -> list[Sentence]:
-    """The first `number` sentences of a split; no text, half or triple occurs twice."""
+    """The first `number` sentences of a split; no text occurs twice, a triple or a half only in train."""
     found: list[Sentence] = []
-    used: set[_Triple] = set()
+    used: Counter[_Triple] = Counter()
     for index in range(number):
         rng = Random(f"{seed} {split} {index}")
-        triple = next(t for t in _triples(rng) if t.split == split and t not in used)
-        used.add(triple)
+        triple = next(t for t in _triples(rng) if t.split == split and used[t] < _USES[split])
+        used[triple] += 1
         found.append(_sentence(rng, triple, _balanced(split, index, seed)))
     return found
 
@@ -329,7 +332,7 @@ def _values(rng: Random, value: Value) -> tuple[Value, Value]:
 
 def _opinions(rng: Random, value: Value) -> dict[str, list[_Piece]]:
     """Fillings of the evaluative slots; "never" turns a word of the opposite value, or leaves a neutral one neutral."""
-    negated = rng.random() < 0.25
+    negated = rng.random() < 0.15
     word: Value = value if not negated or value == 0 else (1 if value < 0 else -1)
     never = [_Piece("never")] if negated else []
     quality = [] if value == 0 and rng.random() < 0.5 else [_Piece(rng.choice(_ADJECTIVES[value]))]
@@ -347,21 +350,21 @@ def _names(rng: Random, triple: _Triple) -> tuple[str, str]:
     """A name and how the second clause takes it up: of a full name either part, a single one mostly as it was."""
     first, last = _PEOPLE[triple.person]
     before = rng.choice((f"{first} {last}", f"{first} {last}", first, last))
-    return before, before if before in (first, last) and rng.random() < 0.75 else rng.choice((first, last))
+    return before, before if before in (first, last) and rng.random() < 0.85 else rng.choice((first, last))
 
 
 def _nouns(rng: Random, topic: _Topic) -> list[str]:
-    """Two nouns of a topic; half of the time the same one twice."""
+    """Two nouns of a topic; three times in four the same one twice."""
     first, second = rng.sample(topic.nouns, 2)
-    return [first, first if rng.random() < 0.5 else second]
+    return [first, first if rng.random() < 0.75 else second]
 
 
 def _wheres(rng: Random, triple: _Triple) -> tuple[str, str]:
-    """City and country in either order; more often the same word twice."""
+    """City and country in either order; four times in five the same word twice."""
     place = _PLACES[triple.place]
     before = rng.choice((place.city, place.city, place.city, place.country))
     other = place.country if before == place.city else place.city
-    return before, rng.choice((other, other, before, before, before))
+    return before, rng.choice((other, before, before, before, before))
 
 
 def _middle(rng: Random, *, contrast: bool) -> list[_Piece]:

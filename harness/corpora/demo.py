@@ -15,16 +15,16 @@ from harness.errors import CorpusError, ManifestError
 
 SEED = 20231015
 #: Part of every id, hence of every digest; goes up with any change of grammar, voices or audio.
-VERSION = 2
+VERSION = 3
 
-SIZES = {"train": 6000, "dev": 200, "test": 200, "test_heldout_voice": 200}
+SIZES = {"train": 12000, "fine-tune": 1000, "dev": 200, "test": 200, "test_heldout_voice": 200}
 #: eSpeak's voices and the rate at which each speaks, in words per minute.
 TRAINING_VOICES = {"en-us": 160, "en-us+f2": 176, "en-us+m3": 168, "en-us+f4": 184}
 HELDOUT_VOICES = {"en-us+m7": 172}
 
 # Six speakers of a voice, by eSpeak's pitch (0-99). They share its rate: word durations follow the rate, and units
 # over durations are what a small model has to learn most examples of.
-_PITCHES = (34, 42, 50, 54, 62, 66)
+_PITCHES = (40, 44, 48, 52, 56, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ def sentences(split: str, number: int | None = None) -> list[_grammar.Sentence]:
     """The first `number` sentences of a split (all without it); `test_heldout_voice` has those of `test`."""
     wanted = SIZES[split] if number is None else min(number, SIZES[split])
     # The same sentences by another voice, so that the two splits differ in the voice alone.
-    source: _grammar.Split = "train" if split == "train" else "dev" if split == "dev" else "test"
-    return _grammar.sentences(source, wanted, seed=SEED)
+    sources: dict[str, _grammar.Split] = {"train": "train", "fine-tune": "fine-tune", "dev": "dev"}
+    return _grammar.sentences(sources.get(split, "test"), wanted, seed=SEED)
 
 
 def generate(split: str, out: Path, *, limit: int | None = None, workers: int | None = None) -> None:
@@ -103,7 +103,7 @@ def _plan_one(split: str, index: int, sentence: _grammar.Sentence) -> _Plan:
     Random(f"{SEED} {split} {index // len(everyone)} speakers").shuffle(everyone)
     speaker = everyone[index % len(everyone)]
     rng = Random(f"{SEED} {split} {index} jitter")
-    return _Plan(f"demo{VERSION}-{split}-{index:04d}", sentence, speaker, speaker.pitch + rng.randint(-3, 3))
+    return _Plan(f"demo{VERSION}-{split}-{index:04d}", sentence, speaker, speaker.pitch + rng.randint(-2, 2))
 
 
 def _job(plan: _Plan, folder: Path) -> _espeak.Job:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from harness.corpora.corpus import corpus_registry, open_corpus
 from harness.corpora.manifest import SENTIMENTS, Utterance, Word, read_manifest
 from harness.errors import CorpusError
 
-SPLITS = ("train", "dev", "test", "test_heldout_voice")
+SPLITS = ("train", "fine-tune", "dev", "test", "test_heldout_voice")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def texts():
-    return {"train": demo.sentences("train", 600), "dev": demo.sentences("dev"), "test": demo.sentences("test")}
+    numbers = {"train": 600, "fine-tune": 300, "dev": 200, "test": 200}
+    return {split: demo.sentences(split, number) for split, number in numbers.items()}
 
 
 def words_of(utterance: Utterance) -> tuple[Word, ...]:
@@ -63,11 +64,11 @@ def test_the_sentences_are_those_of_this_version():
         for s in demo.sentences("test", 20)
     ]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    assert (demo.VERSION, digest) == (2, "6a27b91ea3c05f78")
+    assert (demo.VERSION, digest) == (3, "9f18006658847670")
 
 
 def test_splits_share_no_text_and_no_half(texts):
-    for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
+    for a, b in combinations(texts, 2):
         assert not {s.text for s in texts[a]} & {s.text for s in texts[b]}
         for side in (0, 1):
             assert not {halves(s)[side] for s in texts[a]} & {halves(s)[side] for s in texts[b]}
@@ -208,7 +209,7 @@ def test_the_last_word_ends_with_the_sound(made):
 
 
 def test_ids_carry_split_and_version(made):
-    assert [u.id for u in read_manifest(made / "test.jsonl")][:2] == ["demo2-test-0000", "demo2-test-0001"]
+    assert [u.id for u in read_manifest(made / "test.jsonl")][:2] == ["demo3-test-0000", "demo3-test-0001"]
 
 
 def test_heldout_voice_speaks_the_test_sentences(made):
