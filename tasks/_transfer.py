@@ -50,6 +50,7 @@ _SHUFFLES = 20
 _RESAMPLES = 2000
 #: A transcript has at most so many tokens for each token of speech, and so many more.
 _TRANSCRIPT_SHARE, _TRANSCRIPT_MORE = 2, 16
+_END = "<end>"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -142,6 +143,9 @@ class TransferTask(ABC):
     with_interval: ClassVar[frozenset[str]]
     #: What the mean of `score` is called.
     score_name: ClassVar[str]
+    #: The token after which a prediction follows, and others that are added.
+    task_token: ClassVar[str]
+    more_tokens: ClassVar[tuple[str, ...]] = ()
 
     # --- what a task says ---------------------------------------------------------------------------------------------
 
@@ -154,16 +158,8 @@ class TransferTask(ABC):
         """The label of an utterance as JSON values; None where it has none."""
 
     @abstractmethod
-    def tokens(self, model: Model) -> tuple[str, ...]:
-        """Names of the tokens to add."""
-
-    @abstractmethod
     def num_classes(self, options: Any) -> int:
         """Outputs of the classification head; 0 for none."""
-
-    @abstractmethod
-    def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
-        """What is read of an utterance before anything is predicted."""
 
     @abstractmethod
     def lesson(self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: Any, options: Any) -> Lesson:
@@ -186,6 +182,18 @@ class TransferTask(ABC):
     @abstractmethod
     def score(self, predicted: Any, gold: Any) -> float:
         """The utterance's own score in per cent, higher is better."""
+
+    def tokens(self, model: Model) -> tuple[str, ...]:
+        """Names of the tokens to add; an end token among them for models without one."""
+        return (self.task_token, *self.more_tokens, *(() if model.end is not None else (_END,)))
+
+    def end(self, model: Model, tokens: Mapping[str, int]) -> int:
+        """The token that ends a written answer."""
+        return tokens[_END] if model.end is None else model.end
+
+    def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
+        """What is read of an utterance before anything is predicted: a switch to text follows speech."""
+        return [*utterance_ids(model, segment), tokens[self.task_token]]
 
     def weights(self, golds: Sequence[Any], options: Any) -> list[float]:
         """Weight in the loss of each training utterance."""

@@ -38,11 +38,9 @@ from ._transfer import (  # noqa: TID251 - a sibling by relative import, whateve
     matrix_keys,
     ratio,
     text_of,
-    utterance_ids,
     written,
 )
 
-_TASK, _END = "<entities>", "<end>"
 _TAGS = (*(f"<{label}>" for label in COMBINED_LABELS), END_TAG)
 _BIO = ("O", *(f"{place}-{label}" for label in COMBINED_LABELS for place in "BI"))
 #: A transcript may be longer than the longest that was learned by this share.
@@ -137,6 +135,7 @@ class SlueNer(TransferTask):
     statistics = _STATISTICS
     with_interval = frozenset({"f1", "precision", "recall", "label_f1"})
     score_name = "utterance_f1"
+    task_token, more_tokens = "<entities>", _TAGS
 
     def check(self, model: Model, options: SlueNerOptions) -> None:
         """Refuses models without a decoder or without text."""
@@ -151,17 +150,9 @@ class SlueNer(TransferTask):
         tagged = format_tags(utterance.text, utterance.entities)
         return {"text": tagged, "entities": [list(mention) for mention in parse_tags(tagged)]}
 
-    def tokens(self, model: Model) -> tuple[str, ...]:
-        """The task token and the tags, and an end token for models without one."""
-        return (_TASK, *_TAGS) if model.end is not None else (_TASK, *_TAGS, _END)
-
     def num_classes(self, options: SlueNerOptions) -> int:
         """B and I of each label and O, with `tokens`."""
         return len(_BIO) if options.head == "tokens" else 0
-
-    def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
-        """The utterance, a switch to text where it is speech, the task token."""
-        return [*utterance_ids(model, segment), tokens[_TASK]]
 
     def lesson(
         self,
@@ -175,7 +166,7 @@ class SlueNer(TransferTask):
         context = self.context(model, tokens, segment)
         if options.head == "tokens":
             return self._words_lesson(model, context, gold["text"])
-        end = tokens[_END] if model.end is None else model.end
+        end = self.end(model, tokens)
         return continuation_lesson(context, [*_tagged_ids(model, tokens, gold["text"]), end])
 
     def predict(

@@ -32,11 +32,9 @@ from ._transfer import (  # noqa: TID251 - a sibling by relative import, whateve
     matrix_keys,
     ratio,
     text_of,
-    utterance_ids,
     written,
 )
 
-_TASK, _END = "<sentiment>", "<end>"
 _CLASSES = len(SENTIMENTS)
 
 
@@ -134,6 +132,7 @@ class SlueSa(TransferTask):
     statistics = _STATISTICS
     with_interval = frozenset({"macro_f1", "macro_precision", "macro_recall", "accuracy"})
     score_name = "accuracy"
+    task_token = "<sentiment>"
 
     def check(self, model: Model, options: SlueSaOptions) -> None:
         """Refuses models without a decoder; those without text can only have a classifier."""
@@ -145,17 +144,9 @@ class SlueSa(TransferTask):
         """One of the three labels."""
         return utterance.sentiment
 
-    def tokens(self, model: Model) -> tuple[str, ...]:
-        """The task token, and an end token for models without one."""
-        return (_TASK,) if model.end is not None else (_TASK, _END)
-
     def num_classes(self, options: SlueSaOptions) -> int:
         """Three with a classifier."""
         return _CLASSES if options.head == "classifier" else 0
-
-    def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
-        """The utterance, a switch to text where it is speech, the task token."""
-        return [*utterance_ids(model, segment), tokens[_TASK]]
 
     def lesson(
         self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: str, options: SlueSaOptions
@@ -164,7 +155,7 @@ class SlueSa(TransferTask):
         context = self.context(model, tokens, segment)
         if options.head == "classifier":
             return Lesson(tuple(context), (len(context) - 1,), (SENTIMENTS.index(gold),))
-        end = tokens[_END] if model.end is None else model.end
+        end = self.end(model, tokens)
         return continuation_lesson(context, [*model.encode_continuation(Text(gold.lower())), end])
 
     def weights(self, golds: Sequence[str], options: SlueSaOptions) -> list[float]:

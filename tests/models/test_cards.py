@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness.config import build
-from harness.corpora.corpus import open_corpus
+from harness.corpora.corpus import corpus_registry, open_corpus
 from harness.corpora.manifest import write_manifest
 from harness.errors import CheckpointError, ConfigError
 from harness.model import ModelCard, card_names, load_model, read_card
@@ -75,11 +75,13 @@ def test_350m_takes_a_third_each_of_speech_text_and_both():
     assert shares["cst"] + shares["ast"] == pytest.approx(1 / 3)
 
 
-def test_350m_reads_librispeech_unless_told_otherwise(offline_card):
+def test_350m_reads_librispeech_and_slue_unless_told_otherwise(offline_card):
     splits = ["librispeech:train-clean-100", "librispeech:train-clean-360", "librispeech:train-other-500"]
+    splits += ["slue-voxceleb:fine-tune", "slue-voxpopuli:fine-tune"]
     for corpus in (None, "librispeech"):
         card = training_card(read_card("sutlm-350m"), corpus=corpus, settings={})
         assert card.training["train"] == splits
+        assert all(split in corpus_registry().load(name).info.splits for name, split in (s.split(":") for s in splits))
         assert card.training["dev"] == ["librispeech:dev-clean"]
         assert card.tokenizers == read_card("sutlm-350m").tokenizers
     assert offline_card.training["train"] == ["demo:train"]
