@@ -115,7 +115,7 @@ def evaluate(
     tasks = load_tasks(config.tasks, config.settings)
     corpus = open_corpus(config.corpus or model.card.corpus, config.split)
     results = {
-        name: _run_task(model, task, options, corpus, config, progress, store, processes)
+        name: _run_task(_Session(name, model, corpus, config, progress, store, processes), task, options)
         for name, (task, options) in tasks.items()
     }
     identity = {"model": model.fingerprint, "tasks": {n: r.protocol for n, r in results.items()}}
@@ -140,21 +140,59 @@ def evaluate(
     )
 
 
-def _run_task(
-    model: Model,
-    task: AnyTask,
-    options: Any,
-    corpus: Corpus,
-    config: RunConfig,
-    progress: Progress | None,
-    store: RowStore | None,
-    processes: Processes,
-) -> TaskResult:
+@dataclass
+class _Session:
+    """`harness.task.Session` of one task in one run: what it is run on and with."""
+
+    name: str
+    model: Model
+    corpus: Corpus
+    config: RunConfig
+    progress: Progress | None
+    store: RowStore | None
+    processes: Processes
+    #: What records are kept under; a procedure's is known once it has planned.
+    key: RowSet | None = None
+    _models: dict[str, Model] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.limit, self.seed = self.config.limit, self.config.seed
+        self.batch_tokens = self.config.batch_tokens
+
+    def split(self, name: str) -> Corpus:
+        """Another split of the same corpus."""
+        return open_corpus(self.config.corpus or self.model.card.corpus, name)
+
+    def load_model(self, name: str) -> Model:
+        """Another model on the same device."""
+        if name not in self._models:
+            self._models[name] = load_model(name, device=str(self.model.device))
+        return self._models[name]
+
+    def records(
+        self,
+        requests: Mapping[str, str],
+        compute: Callable[[Sequence[str]], Iterable[tuple[str, Mapping[str, Any]]]],
+        *,
+        what: str,
+    ) -> dict[str, Mapping[str, Any]]:
+        """Known and newly computed records of all items."""
+        if self.key is None:
+            raise TypeError(f"{self.name} keeps records before its plan is made.")
+        report = self.report(f"{self.name}: {what}")
+        return keep_all(requests, compute, key=self.key, store=self.store, processes=self.processes, report=report)
+
+    def report(self, what: str) -> Report | None:
+        """Tells of progress under a name, where somebody listens."""
+        return functools.partial(self.progress, what) if self.progress else None
+
+
+def _run_task(session: _Session, task: AnyTask, options: Any) -> TaskResult:
     if isinstance(task, Procedure):
-        done = _run_procedure(model, task, options, corpus, config, progress, store, processes)
+        done = _run_procedure(session, task, options)
     else:
-        done = _run_likelihoods(model, task, options, corpus, config, progress, store, processes)
-    items = done.items
+        done = _run_likelihoods(session, task, options)
+    model, corpus, items = session.model, session.corpus, done.items
     scored = [item for item in items if "failed" not in item]
     _check_failures(task.info.name, items, scored)
     parts = {
@@ -166,13 +204,13 @@ def _run_task(
         **{k: v for k, v in plain(options).items() if k != "n"},
         **done.signature,
         "model": f"{model.card.name}@{model.fingerprint[:4]}",
-        "seed": config.seed,
+        "seed": session.seed,
         "harness": __version__,
     }
     return TaskResult(
         task=task.info.name,
         signature=signature(parts),
-        metrics=task.summarize(scored, options, seed=config.seed),
+        metrics=task.summarize(scored, options, seed=session.seed),
         n_expected=len(items),
         n_scored=len(scored),
         n_failed=len(items) - len(scored),
@@ -190,119 +228,53 @@ class _Done:
     signature: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _run_likelihoods(
-    model: Model,
-    task: Task,
-    options: Any,
-    corpus: Corpus,
-    config: RunConfig,
-    progress: Progress | None,
-    store: RowStore | None,
-    processes: Processes,
-) -> _Done:
-    examples = task.examples(corpus, options, limit=config.limit, seed=config.seed)
+def _run_likelihoods(session: _Session, task: Task, options: Any) -> _Done:
+    model = session.model
+    examples = task.examples(session.corpus, options, limit=session.limit, seed=session.seed)
     requests = task.requests(examples, options, modalities=model.modalities)
-    protocol = _protocol(task, options, corpus, config, examples)
+    protocol = _protocol(session, task, options, examples)
     rows = answer_all(
-        Scorer(model, batch_tokens=config.batch_tokens),
+        Scorer(model, batch_tokens=session.batch_tokens),
         requests,
-        key=_row_set(model, task, corpus, protocol, scoring_version(model)),
-        store=store,
-        processes=processes,
-        report=functools.partial(progress, task.info.name) if progress else None,
+        key=_row_set(session, protocol, scoring_version(model)),
+        store=session.store,
+        processes=session.processes,
+        report=session.report(task.info.name),
     )
     items = task.score(examples, options, answers(rows))
     return _Done(items, protocol, total_work(rows.values()))
 
 
-def _run_procedure(
-    model: Model,
-    task: Procedure,
-    options: Any,
-    corpus: Corpus,
-    config: RunConfig,
-    progress: Progress | None,
-    store: RowStore | None,
-    processes: Processes,
-) -> _Done:
-    session = _Session(model, corpus, config, progress, store, processes, name=task.info.name)
+def _run_procedure(session: _Session, task: Procedure, options: Any) -> _Done:
     plan = task.plan(session, options)
-    protocol = {**_protocol(task, options, corpus, config, plan.examples), **plain(plan.protocol)}
-    session.key = _row_set(model, task, corpus, protocol, procedure_version(task, model))
+    protocol = {**_protocol(session, task, options, plan.examples), **plain(plan.protocol)}
+    session.key = _row_set(session, protocol, procedure_version(task, session.model))
     return _Done(task.run(session, plan, options), protocol, {}, plan.signature)
 
 
-class _Session:
-    """`harness.task.Session` of one task in one run."""
-
-    key: RowSet
-
-    def __init__(
-        self,
-        model: Model,
-        corpus: Corpus,
-        config: RunConfig,
-        progress: Progress | None,
-        store: RowStore | None,
-        processes: Processes,
-        *,
-        name: str,
-    ) -> None:
-        self.model, self.corpus = model, corpus
-        self.limit, self.seed, self.batch_tokens = config.limit, config.seed, config.batch_tokens
-        self._progress, self._store, self._processes, self._name = progress, store, processes, name
-        self._corpus_name = config.corpus or model.card.corpus
-        self._models: dict[str, Model] = {}
-
-    def split(self, name: str) -> Corpus:
-        """Another split of the same corpus."""
-        return open_corpus(self._corpus_name, name)
-
-    def load_model(self, name: str) -> Model:
-        """Another model on the same device."""
-        if name not in self._models:
-            self._models[name] = load_model(name, device=str(self.model.device))
-        return self._models[name]
-
-    def records(
-        self,
-        requests: Mapping[str, str],
-        compute: Callable[[Sequence[str]], Iterable[tuple[str, Mapping[str, Any]]]],
-        *,
-        what: str,
-    ) -> dict[str, Mapping[str, Any]]:
-        """Known and newly computed records of all items."""
-        report: Report | None = None
-        if self._progress:
-            report = functools.partial(self._progress, f"{self._name}: {what}")
-        return keep_all(requests, compute, key=self.key, store=self._store, processes=self._processes, report=report)
-
-
-def _protocol(
-    task: AnyTask, options: Any, corpus: Corpus, config: RunConfig, examples: Sequence[Any]
-) -> dict[str, Any]:
+def _protocol(session: _Session, task: AnyTask, options: Any, examples: Sequence[Any]) -> dict[str, Any]:
     return {
         "task": task.info.name,
         "version": task.info.version,
         "options": plain(options),
-        "corpus": corpus.name,
-        "corpus_digest": corpus.digest,
-        "split": corpus.split,
+        "corpus": session.corpus.name,
+        "corpus_digest": session.corpus.digest,
+        "split": session.corpus.split,
         "n": len(examples),
         "examples": digest([e.id for e in examples]),
-        "seed": config.seed,
+        "seed": session.seed,
     }
 
 
-def _row_set(model: Model, task: AnyTask, corpus: Corpus, protocol: Mapping[str, Any], code: str) -> RowSet:
+def _row_set(session: _Session, protocol: Mapping[str, Any], code: str) -> RowSet:
     return RowSet(
-        fingerprint=model.fingerprint,
+        fingerprint=session.model.fingerprint,
         protocol=digest(protocol),
-        corpus_digest=corpus.digest,
+        corpus_digest=session.corpus.digest,
         scoring=code,
-        model=model.card.name,
-        task=task.info.name,
-        corpus=f"{corpus.name}:{corpus.split}",
+        model=session.model.card.name,
+        task=session.name,
+        corpus=f"{session.corpus.name}:{session.corpus.split}",
     )
 
 
