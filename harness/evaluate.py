@@ -17,7 +17,7 @@ from harness.corpora.corpus import Corpus, open_corpus
 from harness.distributed import ALONE, Processes
 from harness.errors import ConfigError, InputError, TaskError
 from harness.model import Model, load_model
-from harness.results import Item, RunResult, TaskResult, signature
+from harness.results import Item, RunResult, TaskResult, attachments_folder, signature
 from harness.resume import Report, answer_all, answers, keep_all, procedure_version, scoring_version, total_work
 from harness.scoring import Scorer
 from harness.store import RowSet, RowStore
@@ -153,6 +153,8 @@ class _Session:
     processes: Processes
     #: What records are kept under; a procedure's is known once it has planned.
     key: RowSet | None = None
+    #: Files beside the items, by path relative to the results folder.
+    files: dict[str, bytes] = field(default_factory=dict)
     _models: dict[str, Model] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -182,6 +184,12 @@ class _Session:
         report = self.report(f"{self.name}: {what}")
         return keep_all(requests, compute, key=self.key, store=self.store, processes=self.processes, report=report)
 
+    def attach(self, name: str, content: bytes) -> str:
+        """Puts a file beside the items."""
+        path = f"{attachments_folder(self.name)}/{name}"
+        self.files[path] = content
+        return path
+
     def report(self, what: str) -> Report | None:
         """Tells of progress under a name, where somebody listens."""
         return functools.partial(self.progress, what) if self.progress else None
@@ -201,7 +209,7 @@ def _run_task(session: _Session, task: AnyTask, options: Any) -> TaskResult:
         "corpus": f"{corpus.name}@{corpus.digest[:4]}",
         "split": corpus.split,
         "n": done.protocol["n"],
-        **{k: v for k, v in plain(options).items() if k != "n"},
+        **{k: v for k, v in _choices(options).items() if k != "n"},
         **done.signature,
         "model": f"{model.card.name}@{model.fingerprint[:4]}",
         "seed": session.seed,
@@ -217,6 +225,7 @@ def _run_task(session: _Session, task: AnyTask, options: Any) -> TaskResult:
         protocol=done.protocol,
         items=items,
         notes=done.notes,
+        files=session.files,
     )
 
 
@@ -256,7 +265,7 @@ def _protocol(session: _Session, task: AnyTask, options: Any, examples: Sequence
     return {
         "task": task.info.name,
         "version": task.info.version,
-        "options": plain(options),
+        "options": _choices(options),
         "corpus": session.corpus.name,
         "corpus_digest": session.corpus.digest,
         "split": session.corpus.split,
@@ -264,6 +273,12 @@ def _protocol(session: _Session, task: AnyTask, options: Any, examples: Sequence
         "examples": digest([e.id for e in examples]),
         "seed": session.seed,
     }
+
+
+def _choices(options: Any) -> dict[str, Any]:
+    """The options that can change a number: all but fields whose `metadata` say `{"changes_numbers": False}`."""
+    silent = {f.name for f in fields(options) if not f.metadata.get("changes_numbers", True)}
+    return {name: value for name, value in plain(options).items() if name not in silent}
 
 
 def _row_set(session: _Session, protocol: Mapping[str, Any], code: str) -> RowSet:

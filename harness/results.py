@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,7 @@ class TaskResult:
         protocol: every choice that can change a number.
         items: one record per item with every score.
         notes: how the result was computed (tokens evaluated, …); changes no number.
+        files: what is to lie beside the items, by path relative to the results folder; not read back.
     """
 
     task: str
@@ -72,6 +74,7 @@ class TaskResult:
     protocol: dict[str, Any]
     items: list[Item] = field(repr=False, default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(repr=False, compare=False, default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,27 @@ def _short(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
+def attachments_folder(task: str) -> str:
+    """Where the files of a task's items lie, relative to the results folder."""
+    return f"items/{task}"
+
+
 def write_results(result: RunResult, folder: Path) -> None:
-    """Writes `items/<task>.jsonl`, `protocol.json` and, last of all, `results.json`."""
+    """Writes `items/<task>.jsonl`, files of items under `items/<task>/`, `protocol.json` and, last, `results.json`."""
     (folder / "items").mkdir(parents=True, exist_ok=True)
     for name, task in result.tasks.items():
+        _write_files(task.files, folder, attachments_folder(name))
         write_jsonl(folder / "items" / f"{name}.jsonl", task.items)
     _write_json(folder / "protocol.json", result.protocol)
     _write_json(folder / "results.json", summary(result))
+
+
+def _write_files(files: Mapping[str, bytes], folder: Path, under: str) -> None:
+    """Files of items, in place of those that an earlier run left."""
+    shutil.rmtree(folder / under, ignore_errors=True)
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
 
 
 def summary(result: RunResult) -> dict[str, Any]:

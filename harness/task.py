@@ -193,6 +193,10 @@ class Session(Protocol):
         """
         ...
 
+    def attach(self, name: str, content: bytes) -> str:
+        """Puts a file, such as audio, beside the items; returns its path relative to the results folder."""
+        ...
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -10,6 +10,7 @@ from harness.results import (
     Metric,
     RunResult,
     TaskResult,
+    attachments_folder,
     headline,
     read_jsonl,
     read_results,
@@ -53,6 +54,14 @@ def test_a_folder_holds_items_protocol_and_summary(tmp_path):
     }
     assert json.loads((tmp_path / "results.json").read_text("utf-8")) == summary(RUN)
     assert "naïve" in (tmp_path / "items" / "cra.jsonl").read_text("utf-8")
+
+
+def test_files_of_items_replace_those_of_an_earlier_run(tmp_path):
+    for name in ("old", "new"):
+        written = replace(TASK, files={f"{attachments_folder('cra')}/{name}.flac": name.encode()})
+        write_results(replace(RUN, tasks={"cra": written}), tmp_path)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "items" / "cra").iterdir()} == {"new.flac": b"new"}
+    assert read_results(tmp_path) == RUN  # they are no part of what is read back
 
 
 def test_the_same_run_is_written_as_the_same_bytes(tmp_path):
