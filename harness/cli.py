@@ -423,7 +423,12 @@ def _sweep_run(a: argparse.Namespace) -> int:
     spec = read_spec(a.spec, merge(parse_settings(a.set), asked))
     folder = Path(a.output) if a.output else Path("results") / "sweeps" / spec.name
     launch = Launch(
-        workers=a.workers, launcher=a.launcher, slurm=tuple(a.slurm), device=a.device, track=not a.no_tracking
+        workers=a.workers,
+        launcher=a.launcher,
+        slurm=tuple(a.slurm),
+        device=a.device,
+        track=not a.no_tracking,
+        nproc=a.nproc,
     )
     with _Progress(a) as progress:
         sweep = run_sweep(
@@ -439,7 +444,7 @@ def _sweep_worker(a: argparse.Namespace) -> int:
     from harness.tracking import load_tracking_config
 
     sweep = open_sweep(Path(a.folder), load_tracking_config())
-    worker = Worker(sweep, device=a.device, track=not a.no_tracking, say=lambda line: _say(a, line))
+    worker = Worker(sweep, device=a.device, track=not a.no_tracking, nproc=a.nproc, say=lambda line: _say(a, line))
     try:
         number = worker.run()
     except TerminatedError:
@@ -989,6 +994,11 @@ def _add_sweep(commands: Any) -> None:
         actions, "export", _sweep_export, "write ratios.csv and metrics.csv", "harness sweep export out/sweep"
     )
     export.add_argument("--output", metavar="DIR", help="folder of the tables (default: the sweep's)")
+    for parser in (run, worker):
+        parser.add_argument(
+            "--nproc", type=_positive, default=1, metavar="K",
+            help="processes of a trial, which is then a torchrun job on one machine (default: 1)",
+        )  # fmt: skip
     for parser in (worker, report):
         parser.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
     for parser in (worker, status, report, export):

@@ -1,13 +1,16 @@
-"""The processes that share one run: `torchrun --nproc-per-node K -m harness run …`."""
+"""The processes that share one run, or one training: `torchrun --nproc-per-node K -m harness run …`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -60,6 +63,17 @@ class Processes:
         values: list[T] = [value] * self.world
         distributed.all_gather_object(values, value)
         return values
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces every tensor, all of one type and device, by its sum over the processes."""
+        if self.world == 1:
+            return
+        import torch
+
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message for all
+        torch.distributed.all_reduce(flat)
+        for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
 
     def device(self, name: str) -> str:
         """The device of this process: each one its own where `name` is `cuda`."""

@@ -32,6 +32,7 @@ from harness.config import build, plain
 from harness.errors import ConfigError, HarnessError, InputError
 from harness.mixing.analysis import Analysis, Answer, analyze
 from harness.mixing.document import Written, write_report
+from harness.mixing.job import Job, run_job
 from harness.mixing.launch import run_local, submit, wait_for
 from harness.mixing.prepare import Plan, Progress, prepare, read_plan
 from harness.mixing.simplex import SAME, Floats, describe, from_sticks, nearest, to_sticks
@@ -509,13 +510,20 @@ class Worker:
         sweep: opened.
         device: where to train and evaluate.
         track: log every trial to MLflow.
+        nproc: processes of a trial; with several, each trial is a torchrun job of its own.
         say: told what happens, in lines.
     """
 
     def __init__(
-        self, sweep: Sweep, *, device: str = "cpu", track: bool = True, say: Callable[[str], None] = print
+        self,
+        sweep: Sweep,
+        *,
+        device: str = "cpu",
+        track: bool = True,
+        nproc: int = 1,
+        say: Callable[[str], None] = print,
     ) -> None:
-        self.sweep, self.device, self.track, self.say = sweep, device, track, say
+        self.sweep, self.device, self.track, self.nproc, self.say = sweep, device, track, nproc, say
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._data: TrainingData | None = None
         self._current: int | None = None
@@ -643,8 +651,6 @@ class Worker:
 
     def _train(self, trial: optuna.Trial, ask: Ask, leash: _Leash, log: _TrialLog | None) -> Outcome:
         sweep, shown = self.sweep, describe(list(ask.mixture.values()), list(ask.mixture))
-        if self._data is None:
-            self._data = training_data(sweep.plan.cards[ask.size], device=self.device, progress=self._check(leash))
         self.say(f"trial {ask.number} ({ask.stage}, seed {ask.seed}): {shown}")
 
         def on_step(step: Step) -> None:
@@ -654,10 +660,16 @@ class Worker:
             if step.dev and step.step < step.steps and sweep.plan.spec.asha:
                 self._halve(trial, step, ask)
 
-        outcome = run_trial(
-            sweep.plan, ask, sweep.folder, data=self._data, device=self.device, on_step=on_step,
-            progress=self._check(leash),
-        )  # fmt: skip
+        if self.nproc > 1:
+            job = Job(self.nproc, self.device, silence_s=sweep.tracking.sweep.heartbeat_s)
+            outcome = run_job(sweep.folder, ask, job, on_step=on_step, check=leash.check)
+        else:
+            check = self._check(leash)
+            if self._data is None:
+                self._data = training_data(sweep.plan.cards[ask.size], device=self.device, progress=check)
+            outcome = run_trial(
+                sweep.plan, ask, sweep.folder, data=self._data, device=self.device, on_step=on_step, progress=check
+            )
         leash.check()
         values = ", ".join(f"{key} {outcome.metrics[key].value:.4g}" for key in sweep.plan.spec.objectives)
         self.say(f"trial {ask.number}: {values} ({outcome.train_s + outcome.evaluate_s:.0f} s)")
@@ -750,7 +762,7 @@ def trial_numbers(outcome: Outcome) -> dict[str, float]:
     realized = {
         f"realized/{part}.{key}": row[key]
         for part, row in outcome.realized.items()
-        for key in ("token_share", "epochs")
+        for key in ("token_share", "sample_share", "epochs")
     }
     return {
         **{key: metric.value for key, metric in outcome.metrics.items()},
@@ -833,6 +845,7 @@ class Launch:
         slurm: `key=value` of submitit for the jobs.
         device: where each trains.
         track: log to MLflow.
+        nproc: processes of a trial.
     """
 
     workers: int = 1
@@ -840,6 +853,7 @@ class Launch:
     slurm: tuple[str, ...] = ()
     device: str = "cpu"
     track: bool = True
+    nproc: int = 1
 
 
 def run_sweep(
@@ -881,7 +895,7 @@ def _run_workers(sweep: Sweep, launch: Launch, progress: Progress | None, say: C
     if not sweep.count(TrialState.WAITING, TrialState.RUNNING):
         return
     if launch.workers == 1 and launch.launcher == "local":
-        Worker(sweep, device=launch.device, track=launch.track, say=say).run()
+        Worker(sweep, device=launch.device, track=launch.track, nproc=launch.nproc, say=say).run()
         return
     with StopSignals() as signals:
 
@@ -891,10 +905,11 @@ def _run_workers(sweep: Sweep, launch: Launch, progress: Progress | None, say: C
                 now = status(sweep)
                 progress("trials", now["done"], now["asked"])
 
+        how: dict[str, Any] = {"device": launch.device, "track": launch.track, "nproc": launch.nproc}
         if launch.launcher == "local":
-            run_local(sweep.folder, launch.workers, device=launch.device, track=launch.track, tick=tick)
+            run_local(sweep.folder, launch.workers, **how, tick=tick)
             return
-        jobs = submit(sweep.folder, launch.workers, launch.slurm, device=launch.device, track=launch.track)
+        jobs = submit(sweep.folder, launch.workers, launch.slurm, **how)
         try:
             wait_for(jobs, tick)
         except BaseException:
@@ -924,7 +939,7 @@ def end_silent_runs(sweep: Sweep) -> None:
 
 def answers(sweep: Sweep) -> dict[str, Answer]:
     """What the sweep's own trials say of each objective."""
-    return analyze(sweep.plan, outcomes(sweep)).answers
+    return analyze(sweep.plan, outcomes(sweep), keys=sweep.plan.spec.objectives).answers
 
 
 def report_sweep(sweep: Sweep, folder: Path | None = None, *, track: bool = True) -> Written:

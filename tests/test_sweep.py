@@ -189,7 +189,13 @@ def own_home(toy):
 def spec(toy):
     sizes = {"small": {}, "large": {"hidden_size": 32}}
     return toy_spec(
-        toy, objectives=["cra.t2t.gold_nll", "cra.u2t.gold_nll"], sizes=sizes, confirm=2, trials=5, tokens=256 * 20
+        toy,
+        objectives=["cra.t2t.gold_nll", "cra.u2t.gold_nll"],
+        surfaces=["cra.u2t.pmi.candidate_ce"],
+        sizes=sizes,
+        confirm=2,
+        trials=5,
+        tokens=256 * 20,
     )
 
 
@@ -258,6 +264,7 @@ def test_the_report_says_what_was_found(swept, toy):
     for name in ("surface-cra.t2t.gold_nll.png", "pareto.png", "cost.png", "shares.png"):
         assert (written.folder / name).read_bytes().startswith(b"\x89PNG")
         assert f'src="{name}"' in (written.folder / "report.html").read_text()
+    assert list(written.summary["answers"]) == ["cra.t2t.gold_nll", "cra.u2t.gold_nll", "cra.u2t.pmi.candidate_ce"]
     for answer in written.summary["answers"].values():
         assert sum(answer["mixture"].values()) == pytest.approx(1)
         for part, (low, high) in answer["shares_ci95"].items():

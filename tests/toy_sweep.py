@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -52,6 +53,11 @@ def toy_folder(folder: Path) -> Path:
 
 def toy_spec(folder: Path, **changes) -> SweepSpec:
     """Three parts, ten designed mixtures and more, evaluated by retrieval among four texts."""
+    return build(SweepSpec, toy_data(folder, **changes), where="toy sweep")
+
+
+def toy_data(folder: Path, **changes) -> dict[str, Any]:
+    """The same as in YAML."""
     data = {
         "name": "toy",
         "card": str(folder / "toy.yaml"),
@@ -65,7 +71,7 @@ def toy_spec(folder: Path, **changes) -> SweepSpec:
         "trials": 6,
         "sampler": {"lattice": 10},
     }
-    return build(SweepSpec, {**data, **changes}, where="toy sweep")
+    return {**data, **changes}
 
 
 def quick_faults(**changes) -> TrackingConfig:

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from harness.errors import InputError
 from harness.mixing.prepare import Plan
 from harness.mixing.simplex import Floats
-from harness.mixing.surface import CrossValidated, Surface, best_surface
+from harness.mixing.surface import FAMILIES, CrossValidated, Surface, best_surface
 from harness.mixing.trial import Outcome
 
 #: Surfaces drawn from the posterior.
@@ -55,7 +55,9 @@ class Answer:
         surface: of the loss (the metric, negated where higher is better), fitted to all trials of the swept size; of
             the family with the least error on left-out mixtures.
         errors: of every family, best first.
-        mixture: where the surface is best, among lattice and trained mixtures.
+        optima: where the surface of each family is best, among lattice and trained mixtures: a linear surface and a
+            data mixing law have no best mixture but a vertex, and no interval of theirs says so.
+        mixture: where the surface of the family with the least error is best, before any confirmation.
         value: the surface there.
         value_ci95: 95 % interval of the surface there.
         shares_ci95: by part, 2.5 to 97.5 % of the best mixture's share over surfaces drawn from the posterior.
@@ -70,6 +72,7 @@ class Answer:
     higher: bool
     surface: Surface
     errors: list[CrossValidated]
+    optima: dict[str, tuple[float, ...]]
     mixture: tuple[float, ...]
     value: float
     value_ci95: tuple[float, float]
@@ -84,7 +87,9 @@ class Answer:
     def verdict(self) -> str:
         """Whether the best mixture can be told from the uniform one, in words."""
         if self.comparison.significant is not None:
-            word = "differs from" if self.comparison.significant else "cannot be told from"
+            better = (self.comparison.difference or 0) > 0 if self.higher else (self.comparison.difference or 0) < 0
+            told = "better than" if better else "worse than"
+            word = told if self.comparison.significant else "cannot be told from"
             return f"{word} uniform (p = {self.comparison.p:.2g}, {min(self.comparison.seeds)}+ seeds each)"
         low, high = self.gain_ci95
         if low <= 0 <= high:
@@ -137,7 +142,7 @@ def analyze(plan: Plan, outcomes: Sequence[Outcome], *, keys: Sequence[str] | No
     Args:
         plan: of the sweep.
         outcomes: of complete trials.
-        keys: metrics to answer for; unset means the objectives.
+        keys: metrics to answer for; unset means those that the sweep reports.
         seed: of draws from posteriors.
 
     Raises:
@@ -152,7 +157,7 @@ def analyze(plan: Plan, outcomes: Sequence[Outcome], *, keys: Sequence[str] | No
             "sweep go on: the same 'harness sweep run' continues."
         )
     points = np.unique(np.vstack([plan.spec.candidates(plan.repetition), mixtures, plan.spec.uniform]).round(9), axis=0)
-    chosen = list(plan.spec.objectives if keys is None else keys)
+    chosen = list(plan.spec.reported if keys is None else keys)
     answers = {key: _answer(plan, key, swept, points, seed) for key in chosen}
     return Analysis(
         plan=plan,
@@ -170,8 +175,11 @@ def _answer(plan: Plan, key: str, swept: Sequence[Outcome], points: Floats, seed
     sign = -1.0 if higher else 1.0
     # What confirms a choice must not take part in it.
     choosing = [o for o in swept if o.ask.stage != "confirm"]
-    chosen_by, _ = best_surface(mixtures_of(plan, choosing), sign * _values(choosing, key))
+    losses = mixtures_of(plan, choosing), sign * _values(choosing, key)
+    chosen_by, compared = best_surface(*losses)
     best = int(np.argmin(chosen_by.mean(points)))
+    fits = {row.family: FAMILIES[row.family] for row in compared if row.family in FAMILIES}
+    optima = {name: points[np.argmin(fit(*losses).mean(points))] for name, fit in fits.items()}
     surface, errors = best_surface(mixtures_of(plan, swept), sign * _values(swept, key))
     mean, covariance = surface.predict(points)
     draws = surface.draws(points, _DRAWS, seed=seed)
@@ -186,6 +194,7 @@ def _answer(plan: Plan, key: str, swept: Sequence[Outcome], points: Floats, seed
         higher=higher,
         surface=surface,
         errors=errors,
+        optima={name: tuple(float(x) for x in mixture) for name, mixture in optima.items()},
         mixture=tuple(float(x) for x in points[best]),
         value=float(value),
         value_ci95=(float(value - 1.96 * sd), float(value + 1.96 * sd)),
@@ -263,7 +272,10 @@ def _transfer(plan: Plan, outcomes: Sequence[Outcome], keys: Sequence[str]) -> d
         pairs = [(a, b) for b in second for a in first if a.ask.mixture == b.ask.mixture and a.ask.seed == b.ask.seed]
         if len(pairs) >= 3:
             left, right = [a for a, _ in pairs], [b for _, b in pairs]
+            values = {key: (_values(left, key), _values(right, key)) for key in keys}
             table[size] = {
-                key: (float(spearmanr(_values(left, key), _values(right, key)).statistic), len(pairs)) for key in keys
+                key: (float(spearmanr(a, b).statistic), len(pairs))
+                for key, (a, b) in values.items()
+                if np.ptp(a) > 0 and np.ptp(b) > 0  # where all trials gave the same there are no ranks
             }
     return table

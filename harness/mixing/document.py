@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
                 "comparison": plain(a.comparison),
                 "verdict": a.verdict,
                 "errors": [plain(row) for row in a.errors],
+                "optima": {family: dict(zip(names, mixture, strict=True)) for family, mixture in a.optima.items()},
             }
             for key, a in analysis.answers.items()
         },
@@ -124,13 +126,13 @@ def export(plan: Plan, outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
     head = ["trial", "stage", "size", "seed"]
     keys = sorted({key for o in outcomes for key in o.metrics})
     about = [[o.ask.number, o.ask.stage, o.ask.size, o.ask.seed] for o in outcomes]
-    realized = [f"realized_{n}" for n in names] + [f"epochs_{n}" for n in names]
+    measured = {"realized": "token_share", "realized_samples": "sample_share", "epochs": "epochs"}
+    realized = [f"{word}_{n}" for word in measured for n in names]
     ratios = [
         [
             *row,
             *(o.ask.mixture[n] for n in names),
-            *(o.realized.get(n, {}).get("token_share", 0.0) for n in names),
-            *(o.realized.get(n, {}).get("epochs", 0.0) for n in names),
+            *(o.realized.get(n, {}).get(what, 0.0) for what in measured.values() for n in names),
         ]
         for row, o in zip(about, outcomes, strict=True)
     ]
@@ -220,7 +222,10 @@ def _answers(analysis: Analysis, folder: Path) -> list[_Block]:
         ),
         _Heading("How well the best shares are known", 3),
         _Rows(("metric", *names), tuple((key, *_shares(a)) for key, a in analysis.answers.items())),
-        _Words("Per cent; brackets hold the best mixture of 95 % of surfaces drawn from the posterior."),
+        _Words(
+            "Per cent; brackets hold the best mixture of 95 % of surfaces drawn from the posterior of the chosen "
+            "family. What other families say stands under 'Which law fits'."
+        ),
         *_seeds(analysis),
         *_beside(analysis),
         _Heading("Response surfaces"),
@@ -320,18 +325,29 @@ def _between(analysis: Analysis, folder: Path) -> list[_Block]:
 
 
 def _fits(analysis: Analysis) -> list[_Block]:
+    names = analysis.plan.spec.names
     rows = tuple(
-        (key, row.family, f"{row.rmse:.3g}", f"{row.r2:.2f}", a.surface.formula if row.family == a.surface.name else "")
+        (
+            key,
+            row.family,
+            f"{row.rmse:.3g}",
+            f"{row.r2:.2f}",
+            describe(a.optima[row.family], names) if row.family in a.optima else "",
+            a.surface.formula if row.family == a.surface.name else "",
+        )
         for key, a in analysis.answers.items()
         for row in a.errors
     )
     return [
         _Heading("Which law fits"),
-        _Rows(("metric", "surface", "error on left-out mixtures", "R²", "fitted"), rows),
+        _Rows(("metric", "surface", "error on left-out mixtures", "R²", "its best mixture (%)", "fitted"), rows),
         _Words(
             "Root mean squared error in the metric's unit, one mixture left out at a time with all its seeds; R² "
-            "against the mean of the others. The first of each metric is the one used, where it has intervals. "
-            f"Formulas are of the loss, over {', '.join(analysis.plan.spec.names)}."
+            "against the mean of the others. The first of each metric is the one used, where it has intervals. A "
+            "linear surface and an exponential law are always best at a vertex, whatever the data: where families of "
+            "like error disagree about the best mixture, it is less certain than its interval. "
+            f"Formulas are of the loss, over {', '.join(names)}; a quadratic has coefficients of the shares, then of "
+            "their products in pairs."
         ),
     ]
 
@@ -352,7 +368,7 @@ def _costs(analysis: Analysis, folder: Path) -> list[_Block]:
                 ("peak memory (MB)", "", f"{np.median(memory) / 1e6:,.0f}"),
             ),
         ),
-        _save(cost_figure(analysis), folder, "cost.png", "Best trial so far against compute."),
+        _save(cost_figure(analysis), folder, "cost.png", "Best trial so far against what had been spent."),
         _save(shares_figure(rows, analysis), folder, "shares.png", "Requested and realized shares."),
     ]
 
@@ -365,7 +381,7 @@ def _trials(analysis: Analysis) -> list[_Block]:
             o.ask.stage,
             o.ask.size,
             str(o.ask.seed),
-            *(f"{100 * o.ask.mixture[n]:.0f}" for n in names),
+            *(f"{100 * o.ask.mixture[n]:.3g}" for n in names),
             *(f"{o.metrics[key].value:.4g}" for key in keys),
             f"{max(r['epochs'] for r in o.realized.values()):.2f}",
         )
@@ -383,8 +399,12 @@ def _file(key: str) -> str:
 
 
 def _save(figure: Figure, folder: Path, name: str, caption: str) -> _Picture:
-    # No date in the file: the same trials give the same bytes.
-    figure.savefig(folder / name, dpi=110, metadata={"Software": None})
+    from PIL import Image  # with which matplotlib writes PNG
+
+    whole = io.BytesIO()
+    figure.savefig(whole, dpi=110, metadata={"Software": None})  # the same trials give the same bytes
+    # A palette makes half the size, so that reports can be kept under version control.
+    Image.open(whole).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(folder / name, optimize=True)
     return _Picture(name, caption)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Corners of a triangle: left, right, top.
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 _STEPS = 24
+_COLORS = 12
 #: A part whose share is below this lies on the face without it.
 _ON_FACE = 0.06
 
@@ -33,26 +34,31 @@ def surface_figure(analysis: Analysis, answer: Answer) -> Figure:
     if len(names) == 2:
         return _line_figure(analysis, answer)
     faces = _faces(len(names))
-    figure = _figure(3.1 * len(faces) + 1.2, 6.0)
+    figure = _figure(2.7 * len(faces) + 1.2, 5.2)
     axes = np.array(figure.subplots(2, len(faces), squeeze=False))
     sign = -1.0 if answer.higher else 1.0
     panels = [_panel(analysis, answer, face) for face in faces]
-    ranges = _range([sign * p[1] for p in panels]), _range([p[2] for p in panels])
+    levels = _levels([sign * p[1] for p in panels]), _levels([p[2] for p in panels])
     for column, (face, (points, mean, deviation, worse)) in enumerate(zip(faces, panels, strict=True)):
         xy = points[:, face] @ _CORNERS
         top, bottom = axes[0, column], axes[1, column]
-        shown = top.tricontourf(*xy.T, sign * mean, levels=np.linspace(*ranges[0], 15), cmap="viridis", extend="both")
+        shown = _fill(top, xy, sign * mean, levels[0], "viridis")
         if (worse > 0).any() and (worse < 0).any():
             top.tricontour(*xy.T, worse, levels=[0], colors="white", linestyles="dashed", linewidths=1.2)
         _scatter(top, analysis, answer, face, shown.norm)
-        spread = bottom.tricontourf(*xy.T, deviation, levels=np.linspace(*ranges[1], 9), cmap="magma", extend="both")
+        spread = _fill(bottom, xy, deviation, levels[1], "magma")
         for axis in (top, bottom):
             _triangle(axis, [names[i] for i in face])
         left_out = [n for i, n in enumerate(names) if i not in face]
-        top.set_title(f"without {left_out[0]}" if left_out else "all parts", fontsize=9, pad=10)
+        top.set_title(f"without {left_out[0]}" if left_out else "all parts", fontsize=9, pad=2)
     better = "higher" if answer.higher else "lower"
-    figure.colorbar(shown, ax=list(axes[0]), label=f"{answer.key} ({better} is better)", shrink=0.8)
-    figure.colorbar(spread, ax=list(axes[1]), label="standard deviation", shrink=0.8)
+    for filled, row, label in (
+        (shown, axes[0], f"{answer.key}\n({better} is better)"),
+        (spread, axes[1], "its standard deviation"),
+    ):
+        bar = figure.colorbar(filled, ax=list(row), shrink=0.85, format="%.3g", ticks=filled.levels[::3])
+        bar.set_label(label, fontsize=8)
+        bar.ax.tick_params(labelsize=7)
     figure.suptitle(f"{answer.key}: {answer.surface.name}", fontsize=10)
     return figure
 
@@ -74,9 +80,18 @@ def _panel(analysis: Analysis, answer: Answer, face: Sequence[int]) -> tuple[Flo
     return points, mean[:-1], np.sqrt(variance[:-1]), worse[:-1]
 
 
-def _range(arrays: Sequence[Floats]) -> tuple[float, float]:
-    low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+def _levels(arrays: Sequence[Floats]) -> Floats:
+    """Bounds of colors, each of which takes as much area as the next: one bad corner does not hide all the rest."""
+    values = np.concatenate(arrays)
+    levels = np.unique(np.quantile(values, np.linspace(0, 1, _COLORS + 1)))
+    return levels if np.ptp(levels) > 1e-9 * np.abs(levels).max() else levels[0] + np.linspace(-0.5, 0.5, _COLORS + 1)
+
+
+def _fill(axis: Axes, xy: Floats, values: Floats, levels: Floats, colors: str) -> Any:
+    from matplotlib.colors import BoundaryNorm
+
+    norm = BoundaryNorm(levels, 256, extend="both")
+    return axis.tricontourf(xy[:, 0], xy[:, 1], values, levels=levels, cmap=colors, norm=norm, extend="both")
 
 
 def _scatter(axis: Axes, analysis: Analysis, answer: Answer, face: Sequence[int], norm: Any) -> None:
@@ -102,7 +117,7 @@ def _triangle(axis: Axes, names: Sequence[str]) -> None:
     axis.plot(*np.vstack([_CORNERS, _CORNERS[:1]]).T, color="black", linewidth=0.8)
     for (x, y), name, side in zip(_CORNERS, names, ("top", "top", "bottom"), strict=True):
         axis.text(x, y + (0.03 if side == "bottom" else -0.03), name, ha="center", va=side, fontsize=8)
-    axis.set(aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.12, 1.0))
+    axis.set(aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.1, 0.96))
     axis.axis("off")
 
 
@@ -152,22 +167,24 @@ def pareto_figure(analysis: Analysis) -> Figure:
 
 
 def cost_figure(analysis: Analysis) -> Figure:
-    """Best value so far of each objective against training compute, in units of what all trials gave."""
-    figure = _figure(6, 3.6)
-    axis = figure.subplots()
+    """Best value so far of each objective against tokens, FLOPs and seconds, in units of what all trials gave."""
+    figure = _figure(9, 3)
     swept = sorted(analysis.swept(), key=lambda o: o.ask.number)
-    flops = np.cumsum([o.flops for o in swept])
-    for key in analysis.plan.spec.objectives:
-        sign = -1.0 if analysis.plan.higher(key) else 1.0
-        losses = sign * np.array([o.metrics[key].value for o in swept])
-        spread = float(np.ptp(losses)) or 1.0
-        axis.step(flops, (np.minimum.accumulate(losses) - losses.min()) / spread, where="post", label=key)
-    axis.set(
-        xlabel="training FLOPs of the sweep",
-        ylabel="distance to the best trial\n(1: the worst one)",
-        ylim=(-0.03, 1.03),
-    )
-    axis.legend(fontsize=7)
+    costs = {
+        "tokens trained on": [float(o.tokens) for o in swept],
+        "training FLOPs": [o.flops for o in swept],
+        "seconds of training and evaluation": [o.train_s + o.evaluate_s for o in swept],
+    }
+    axes = figure.subplots(1, len(costs), sharey=True)
+    for axis, (label, each) in zip(axes, costs.items(), strict=True):
+        for key in analysis.plan.spec.objectives:
+            sign = -1.0 if analysis.plan.higher(key) else 1.0
+            losses = sign * np.array([o.metrics[key].value for o in swept])
+            spread = float(np.ptp(losses)) or 1.0
+            axis.step(np.cumsum(each), (np.minimum.accumulate(losses) - losses.min()) / spread, where="post", label=key)
+        axis.set(xlabel=label, xlim=(0, None), ylim=(-0.03, 1.03))
+    axes[0].set_ylabel("distance to the best trial\n(1: the worst one)")
+    axes[-1].legend(fontsize=7)
     return figure
 
 

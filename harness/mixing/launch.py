@@ -17,9 +17,10 @@ _REPLACEMENTS = 10
 _POLL_S = 0.5
 
 
-def worker_command(folder: Path, *, device: str, track: bool) -> list[str]:
+def worker_command(folder: Path, *, device: str, track: bool, nproc: int = 1) -> list[str]:
     """The command line of one worker."""
     command = [sys.executable, "-m", "harness", "sweep", "worker", str(folder), "--device", device]
+    command += ["--nproc", str(nproc)] if nproc > 1 else []
     return command if track else [*command, "--no-tracking"]
 
 
@@ -29,6 +30,7 @@ def run_local(
     *,
     device: str = "cpu",
     track: bool = True,
+    nproc: int = 1,
     tick: Callable[[], None] | None = None,
 ) -> None:
     """Runs workers as processes of this machine until all have ended; their output goes to `logs/`.
@@ -38,8 +40,9 @@ def run_local(
     Args:
         folder: of the sweep.
         number: of workers.
-        device: of each; `cuda` gives worker i the GPU i of those there are.
+        device: of each; `cuda` gives each worker GPUs of its own, in turn where there are too few.
         track: log trials to MLflow.
+        nproc: processes of a trial.
         tick: called while waiting.
 
     Raises:
@@ -56,9 +59,12 @@ def run_local(
         log = folder / "logs" / f"worker-{place}.log"
         with log.open("ab") as stream:
             process = subprocess.Popen(
-                worker_command(folder, device=_device(device, place), track=track),
-                env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-            )  # fmt: skip
+                worker_command(folder, device=device, track=track, nproc=nproc),
+                env=environment | (_gpus(place, nproc) if device == "cuda" else {}),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
         return process, log
 
     workers = {place: start(place) for place in range(number)}
@@ -87,12 +93,15 @@ def run_local(
         raise HarnessError(f"{len(failed)} of {number} workers failed (code {code}); the end of {log}:\n{tail(log)}")
 
 
-def _device(device: str, place: int) -> str:
-    if device != "cuda":
-        return device
+def _gpus(place: int, nproc: int) -> dict[str, str]:
+    """The environment that shows a worker its own GPUs alone."""
     import torch
 
-    return f"cuda:{place % max(1, torch.cuda.device_count())}"
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
+    if len(names) < nproc:
+        raise ConfigError(f"--nproc {nproc} with --device cuda needs as many GPUs; there are {len(names)}.")
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[(place * nproc + i) % len(names)] for i in range(nproc))}
 
 
 def tail(log: Path, lines: int = 8) -> str:
@@ -107,6 +116,7 @@ def submit(
     *,
     device: str = "cpu",
     track: bool = True,
+    nproc: int = 1,
     cluster: str = "slurm",
 ) -> list[Any]:
     """Hands workers to Slurm through submitit, one job each, and returns the jobs.
@@ -117,6 +127,7 @@ def submit(
         options: `key=value` of submitit, such as `slurm_partition=gpu`, `timeout_min=240`.
         device: of each.
         track: log trials to MLflow.
+        nproc: processes of a trial, all in the worker's job.
         cluster: `slurm`, or `local` for jobs of submitit's own on this machine.
 
     Raises:
@@ -128,7 +139,7 @@ def submit(
         raise ConfigError("The launcher slurm needs submitit: pip install 'sutlm-harness[cluster]'.") from None
     executor = submitit.AutoExecutor(folder=folder / "logs" / "%j", cluster=cluster)
     executor.update_parameters(name=f"sweep-{folder.name}", **_options(options))
-    command = worker_command(folder.absolute(), device=device, track=track)
+    command = worker_command(folder.absolute(), device=device, track=track, nproc=nproc)
     return [executor.submit(subprocess.run, command, check=True) for _ in range(number)]
 
 

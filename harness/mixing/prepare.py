@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 PLAN = "sweep.json"
 #: Settings that may change when a sweep is taken up again: none of them changes what a trial gives.
-EXTENSIBLE = ("trials", "confirm", "description", "storage")
+EXTENSIBLE = ("trials", "surfaces", "confirm", "description", "storage")
 
 
 @dataclass(frozen=True)
@@ -147,22 +147,27 @@ def prepare(
     repetition = repetition_of(spec, cards[spec.size], data)
     spec.candidates(repetition)
     metrics = _untrained_metrics(spec, cards[spec.size], data, folder, device=device, progress=progress)
-    for key in spec.objectives:
-        if key not in metrics:
-            known = ", ".join(sorted(k for k in metrics if k.split(".")[0] == key.split(".")[0]))
-            raise ConfigError(f"The objective '{key}' is no metric that its task gives. It gives: {known}.")
-        if metrics[key].higher_is_better is None:
-            raise ConfigError(f"'{key}' has no better direction, so that it cannot be an objective.")
+    directions = {key: metric.higher_is_better for key, metric in metrics.items()}
+    _check_metrics(spec, directions)
     plan = Plan(
         spec=spec,
         cards=cards,
         repetition=repetition,
-        higher_is_better={key: metric.higher_is_better for key, metric in metrics.items()},
+        higher_is_better=directions,
         untrained={key: metric.value for key, metric in metrics.items()},
         chance={key: metric.chance for key, metric in metrics.items()},
     )
     write_plan(plan, folder)
     return plan, data
+
+
+def _check_metrics(spec: SweepSpec, directions: Mapping[str, bool | None]) -> None:
+    for key in spec.reported:
+        if key not in directions:
+            known = ", ".join(sorted(k for k in directions if k.split(".")[0] == key.split(".")[0]))
+            raise ConfigError(f"'{key}' is no metric that its task gives. It gives: {known}.")
+        if directions[key] is None:
+            raise ConfigError(f"'{key}' has no better direction, so that no mixture can be best by it.")
 
 
 def _taken_up(spec: SweepSpec, folder: Path) -> Plan:
@@ -173,6 +178,7 @@ def _taken_up(spec: SweepSpec, folder: Path) -> Plan:
             f"{folder} holds a sweep with another '{changed[0]}': {old[changed[0]]!r}, now {new[changed[0]]!r}. Choose "
             "another --output, or remove the folder."
         )
+    _check_metrics(spec, plan.higher_is_better)
     plan = dataclasses.replace(plan, spec=spec)
     write_plan(plan, folder)
     return plan

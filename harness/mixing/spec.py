@@ -105,6 +105,7 @@ class SweepSpec:
         split: to evaluate on; a choice made on `test` would flatter.
         eval_seed: of the tasks, the same for all trials.
         objectives: metric keys to optimize; the task says which way is better.
+        surfaces: further metric keys that the report fits surfaces to; nothing is chosen by them.
         seeds: of training. A mixture trained once more takes the next one.
         trials: designed and adaptive ones together.
         design: what is trained first.
@@ -122,6 +123,7 @@ class SweepSpec:
     tasks: dict[str, dict[str, Any]]
     objectives: tuple[str, ...]
     trials: PositiveInt
+    surfaces: tuple[str, ...] = ()
     parts: dict[Format, Part] = field(default_factory=lambda: {name: Part() for name in FORMATS})
     settings: dict[str, Any] = field(default_factory=dict)
     sizes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"proxy": {}})
@@ -141,10 +143,12 @@ class SweepSpec:
     def __post_init__(self) -> None:
         if len(self.parts) < 2:
             raise ConfigError(f"A mixture needs at least two parts; found {', '.join(self.parts) or 'none'}.")
-        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise ConfigError(f"objectives must name at least one metric key, none twice; found {self.objectives}.")
-        if strangers := [o for o in self.objectives if o.split(".")[0] not in self.tasks]:
-            raise ConfigError(f"The objective '{strangers[0]}' is of no task of the sweep: {', '.join(self.tasks)}.")
+        if not self.objectives:
+            raise ConfigError("objectives must name at least one metric key.")
+        if twice := [key for key in self.reported if self.reported.count(key) > 1]:
+            raise ConfigError(f"objectives and surfaces must name no metric key twice; found '{twice[0]}' again.")
+        if strangers := [key for key in self.reported if key.split(".")[0] not in self.tasks]:
+            raise ConfigError(f"The metric '{strangers[0]}' is of no task of the sweep: {', '.join(self.tasks)}.")
         if self.asha and len(self.objectives) > 1:
             raise ConfigError("asha compares trials by one number; give one objective, or leave asha out.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -163,6 +167,11 @@ class SweepSpec:
     def names(self) -> tuple[Format, ...]:
         """The parts in the order of the formats."""
         return tuple(name for name in FORMATS if name in self.parts)
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The metrics that surfaces are fitted to, objectives first."""
+        return self.objectives + self.surfaces
 
     @property
     def size(self) -> str:

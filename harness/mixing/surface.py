@@ -226,6 +226,20 @@ FAMILIES: Mapping[str, Fit] = {
 }
 
 
+#: Parameters of each family over k parts; a process has none that more trials would have to pay for.
+_NUM_PARAMETERS: Mapping[str, Callable[[int], int]] = {
+    "gaussian process": lambda k: 0,
+    "quadratic": lambda k: k * (k + 1) // 2,
+    "exponential law": lambda k: k + 1,
+    "linear": lambda k: k,
+}
+
+
+def _affordable(k: int, num_mixtures: int) -> dict[str, Fit]:
+    """Families that leave 2 degrees of freedom when a mixture is left out: fitted to the hilt they know no error."""
+    return {name: fit for name, fit in FAMILIES.items() if _NUM_PARAMETERS[name](k) + 3 <= num_mixtures}
+
+
 @dataclass(frozen=True)
 class CrossValidated:
     """How well a family predicts mixtures that it has not seen.
@@ -244,13 +258,19 @@ class CrossValidated:
 def cross_validate(mixtures: Floats, values: Floats, families: Mapping[str, Fit] | None = None) -> list[CrossValidated]:
     """Leave-one-mixture-out errors, best first; all seeds of a mixture are left out together.
 
+    Args:
+        mixtures: `(trials, k)`.
+        values: `(trials,)`.
+        families: to compare; unset means those that so many mixtures can tell from noise.
+
     Raises:
         InputError: with fewer than 3 different mixtures.
     """
     groups = mixture_groups(mixtures)
-    if len(set(groups.tolist())) < 3:
-        raise InputError(f"Surfaces need at least 3 different mixtures; found {len(set(groups.tolist()))}.")
-    chosen = dict(families or FAMILIES)
+    number = len(set(groups.tolist()))
+    if number < 3:
+        raise InputError(f"Surfaces need at least 3 different mixtures; found {number}.")
+    chosen = dict(families or _affordable(mixtures.shape[1], number))
     if families is None and len(values) >= TREES_FROM:
         chosen["boosted trees"] = fit_trees
     constant = _left_out(lambda x, y: _constant(y), mixtures, values, groups)

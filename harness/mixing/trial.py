@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import plain
+from harness.distributed import ALONE, Processes
 from harness.errors import HarnessError
 from harness.evaluate import evaluate
 from harness.mixing.prepare import Plan, Progress, evaluation, load_trained, trial_card, write_json
@@ -60,7 +61,7 @@ class Outcome:
         flops: 6 · parameters · tokens (Kaplan et al. 2020), the table of positions left out.
         train_s: seconds of training in the last attempt.
         evaluate_s: seconds of evaluation.
-        peak_memory_bytes: of the process, or of the GPU where it trained on one.
+        peak_memory_bytes: of the process, or of the GPU where it trained on one; of all of them where they are several.
         resumed_from: step that the last attempt went on from.
     """
 
@@ -92,6 +93,7 @@ def run_trial(
     device: str = "cpu",
     on_step: Callable[[Step], None] | None = None,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Trains and evaluates; an attempt goes on from the last state that an earlier one saved.
 
@@ -103,24 +105,28 @@ def run_trial(
         device: where to train and evaluate.
         on_step: called after every step; what it raises ends the trial.
         progress: called while evaluating; likewise.
+        processes: those that share the trial, connected; each of them gets the outcome, the first one writes it.
 
     Raises:
         DivergedError: if a loss stops being finite.
     """
     place = trial_folder(folder, ask.number)
-    finished = read_outcome(place)
+    first = processes.rank == 0
+    finished = processes.gather(read_outcome(place))[0]
     if finished and finished.ask.mixture == ask.mixture and finished.ask.seed == ask.seed:
         return finished  # an earlier attempt ended just before it could say so
-    state = take_over(place, ask.attempt)
+    state = processes.gather(take_over(place, ask.attempt) if first else place)[0]
     resumed_from = saved_step(state)
     card = trial_card(plan, ask.mixture, seed=ask.seed, size=ask.size, name=f"{plan.spec.name}-{ask.number:05d}")
     _reset_peak_memory(device)
     start = time.perf_counter()
     checkpoint = state.with_name(f"checkpoint-{ask.attempt}")
-    trained = train_model(card, data=data, state=state, output=checkpoint, device=device, on_step=on_step)
+    trained = train_model(
+        card, data=data, state=state, output=checkpoint, device=device, on_step=on_step, processes=processes
+    )
     trained_at = time.perf_counter()
     model = load_trained(card, trained.checkpoint, device=device)
-    result = evaluate(model, evaluation(plan.spec), progress=progress)
+    result = evaluate(model, evaluation(plan.spec), progress=progress, processes=processes)
     outcome = Outcome(
         ask=ask,
         metrics=result.metrics,
@@ -131,12 +137,13 @@ def run_trial(
         flops=6.0 * num_parameters(trained.checkpoint) * trained.tokens,
         train_s=trained_at - start,
         evaluate_s=time.perf_counter() - trained_at,
-        peak_memory_bytes=_peak_memory(device),
+        peak_memory_bytes=sum(processes.gather(_peak_memory(device))),
         resumed_from=resumed_from,
         versions=result.protocol["versions"],
     )
-    write_json(place / RECORD, plain(outcome))
-    _keep_only(place, checkpoint)
+    if first:
+        write_json(place / RECORD, plain(outcome))
+        _keep_only(place, checkpoint)
     return outcome
 
 
@@ -212,7 +219,7 @@ def _metric(value: Mapping[str, Any]) -> Metric:
 def _keep_only(place: Path, checkpoint: Path) -> None:
     """Of a finished trial the weights stay, states to resume from do not."""
     for path in place.iterdir():
-        if path != checkpoint and path.name.startswith(("state-", "checkpoint-")):
+        if path != checkpoint and path.name.startswith(("state-", "checkpoint-", "job-")):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:

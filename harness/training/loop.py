@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import OPTForCausalLM
 
 from harness.config import digest, plain
-from harness.errors import CorpusError, HarnessError
+from harness.distributed import ALONE, Processes
+from harness.errors import ConfigError, CorpusError, HarnessError
 from harness.training.checkpoint import load_weights
 from harness.training.decoder import PACKED, build_decoder, packed_losses
 from harness.training.formats import Formatter, PairedUtterance
@@ -98,8 +99,10 @@ class Trainer:
         state: folder for checkpoints of the run; None keeps none.
         device: where to train.
         identity: whatever else must be equal for a state folder to be continued (digests of data and tokenizers).
+        processes: those that share every batch, connected; the first one keeps the state.
 
     Raises:
+        ConfigError: if there are more processes than rows in a batch.
         CorpusError: if there is nothing to validate on, or the mixture asks for AST and no utterance has word times.
         HarnessError: if the state folder is of another run.
     """
@@ -115,7 +118,9 @@ class Trainer:
         state: Path | None,
         device: str = "cpu",
         identity: str = "",
+        processes: Processes = ALONE,
     ) -> None:
+        self._processes = processes
         self.config, self.device, self._state_folder = config, device, state
         self._identity = digest({"architecture": architecture, "config": deciding(config), "data": identity})
         self.model = build_decoder(architecture, formatter.vocabulary.size, seed=config.seed).to(device)
@@ -123,6 +128,11 @@ class Trainer:
         self.optimizer = optimizer_for(self.model, config)
         row = min(config.row_tokens, architecture.context)
         self._rows = max(1, config.batch_tokens // row // config.accumulate)
+        if processes.world > self._rows:
+            raise ConfigError(
+                f"{processes.world} processes cannot share batches of {self._rows} rows (batch_tokens="
+                f"{config.batch_tokens}, row_tokens={row}, accumulate={config.accumulate}); take fewer."
+            )
         self.stream = MixtureStream(
             train, formatter, config.mixture, ratio_unit=config.ratio_unit, seed=config.seed, max_tokens=row
         )
@@ -144,7 +154,7 @@ class Trainer:
                 report = self._one_step()
                 self.history.append({"step": report.step, "loss": report.loss, "tokens": report.tokens, **report.dev})
                 due = self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps
-                if self._state_folder and due:
+                if self._state_folder and due and self._processes.rank == 0:
                     self._save(self._state_folder)
                 if on_step:
                     on_step(report)
@@ -156,7 +166,10 @@ class Trainer:
         out = {}
         with torch.inference_mode(), self._precision():
             for kind, batches in self._dev.items():
-                losses = torch.cat([packed_losses(self.model, *self._tensors(b))[0].float().cpu() for b in batches])
+                mine = batches[self._processes.rank :: self._processes.world]
+                parts = [packed_losses(self.model, *self._tensors(b))[0].float().cpu() for b in mine]
+                gathered = self._processes.gather(parts)
+                losses = torch.cat([gathered[i % len(gathered)][i // len(gathered)] for i in range(len(batches))])
                 out[f"dev_{kind}"] = float(losses.double().mean())
         self.model.train()
         return out
@@ -169,17 +182,19 @@ class Trainer:
         self.model.train()
         batches = [self._packer.batch(self._rows) for _ in range(self.config.accumulate)]
         # Dropout draws from the global generator: seeded by step, so that a resumed run draws the same.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        rank, world = self._processes.rank, self._processes.world
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step + (rank << 40))
         losses = []
         num_predicted = sum(_num_predicted(b) for b in batches)
         for batch in batches:
             with self._precision():
-                each, _ = packed_losses(self.model, *self._tensors(batch))
+                each, _ = packed_losses(self.model, *self._tensors(batch.part(rank, world)))
                 total = each.sum() / num_predicted
             total.backward()
             losses.append(float(total.detach()))
+        self._processes.add_up([p.grad for p in self.model.parameters() if p.grad is not None])
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
-        loss = sum(losses)
+        loss = sum(self._processes.gather(sum(losses)))
         _check_finite(self.step + 1, {"loss": loss, "gradient norm": norm})
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -210,7 +225,7 @@ class Trainer:
     def _alone(self) -> Iterator[None]:
         # Two processes that save into one folder would publish each other's half-written files.
         folder = self._state_folder
-        if folder is None:
+        if folder is None or self._processes.rank > 0:
             yield
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -255,8 +270,9 @@ class Trainer:
         if folder is None:
             return
         old = folder.with_name(folder.name + ".old")
-        if not folder.exists() and old.exists():
+        if self._processes.rank == 0 and not folder.exists() and old.exists():
             old.replace(folder)  # killed between the two renames of a save
+        self._processes.gather(None)  # nobody looks before
         if not (folder / "state.json").is_file():
             return
         content = json.loads((folder / "state.json").read_text("utf-8"))

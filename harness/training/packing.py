@@ -32,6 +32,10 @@ class Batch:
         """Tokens that are not padding."""
         return int((self.documents >= 0).sum())
 
+    def part(self, rank: int, world: int) -> Batch:
+        """The rows of one process of several."""
+        return Batch(*(array[rank::world] for array in (self.ids, self.documents, self.positions)))
+
 
 def pack(rows: Sequence[Sequence[Document]], row_tokens: int) -> Batch:
     """Rows of documents as arrays; every row must fit in `row_tokens`."""

@@ -11,6 +11,7 @@ from typing import Any
 from harness import __version__
 from harness.config import build, digest, file_digest, home, merge, plain
 from harness.corpora.corpus import Corpus
+from harness.distributed import ALONE, Processes
 from harness.errors import ConfigError, InputError
 from harness.model import ModelCard, read_card
 from harness.training.checkpoint import (
@@ -143,6 +144,7 @@ def train_model(
     device: str = "cpu",
     on_step: Callable[[Step], None] | None = None,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Trained:
     """Trains the model of a card (as `training_card` gave it) and writes its checkpoint.
 
@@ -157,6 +159,7 @@ def train_model(
         device: where to train.
         on_step: called after every step.
         progress: called with what is being prepared, done, in all.
+        processes: those that share every batch, connected; the first one writes, and all return when it has.
 
     Raises:
         InputError: if the checkpoint folder holds something else, or data and card do not fit.
@@ -182,6 +185,7 @@ def train_model(
         state=state or home() / "training" / f"{card.name}-{recipe[:12]}",
         device=device,
         identity=identity,
+        processes=processes,
     )
     if weights is not None and trainer.step == 0:
         load_weights(trainer.model, weights)
@@ -203,9 +207,12 @@ def train_model(
     }
     described = {key: value for key, value in plain(card).items() if key not in ("folder", "with_corpus")}
     described["source"] = f"made by 'harness train' {__version__}, recipe {recipe[:12]}"
-    sha256 = save_checkpoint(
-        folder, model, architecture, data.tokenizers, record, dtype=config.export_dtype, card=described
+    saved = (
+        save_checkpoint(folder, model, architecture, data.tokenizers, record, dtype=config.export_dtype, card=described)
+        if processes.rank == 0
+        else ""
     )
+    sha256 = processes.gather(saved)[0]
     return Trained(
         checkpoint=folder,
         sha256=sha256,

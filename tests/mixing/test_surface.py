@@ -64,6 +64,15 @@ def test_cross_validation_chooses_the_family_that_made_the_values(surface, name)
     assert [row.rmse for row in table] == sorted(row.rmse for row in table)
 
 
+def test_families_with_as_many_parameters_as_trials_are_not_asked():
+    """With 7 mixtures of 3 parts the quadratic's 6 parameters would leave no error to judge by."""
+    few = DESIGN[:7]
+    names = {row.family for row in cross_validate(few, bowl(few))}
+    assert names == {"gaussian process", "linear", "exponential law"}
+    assert "quadratic" in {row.family for row in cross_validate(DESIGN, bowl(DESIGN))}
+    assert [row.family for row in cross_validate(DESIGN[:5], bowl(DESIGN[:5]))] == ["gaussian process"]
+
+
 def test_replicates_are_left_out_together():
     """A family that looks values up in its trials knows every left-out value only if a replicate stays behind."""
     mixtures = np.vstack([DESIGN[:3], DESIGN[:3]])
