@@ -419,8 +419,21 @@ def log_run(result: RunResult, config: TrackingConfig, *, infos: Mapping[str, Ta
             client.set_terminated(run_id, "FINISHED")
         twins = client.search_runs([experiment], filter_string=_tag_filter(_LOG_ID, tags[_LOG_ID]))
         for other in {run.info.run_id for run in (*earlier, *twins)} - {run_id}:
-            client.delete_run(other)
+            _withdraw(client, other, "run_id", by=run_id)
     return LoggedRun(run_id, _run_url(config, experiment, run_id))
+
+
+def _withdraw(client: MlflowClient, run_id: str, key_tag: str, *, by: str) -> None:
+    """Deletes a run that another replaces; where only its owner may delete it, it loses the tag that it is found by."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        client.set_tag(run_id, "replaced_by", by)
+        client.delete_tag(run_id, key_tag)
 
 
 def _show_columns(client: MlflowClient, experiment: str, result: RunResult, infos: Mapping[str, TaskInfo]) -> None:
@@ -1002,7 +1015,7 @@ def log_summary(
             client.log_artifacts(run_id, str(folder))
             client.set_terminated(run_id, "FINISHED")
         for run in earlier:
-            client.delete_run(run.info.run_id)
+            _withdraw(client, run.info.run_id, key_tag, by=run_id)
     return LoggedRun(run_id, _run_url(config, experiment, run_id))
 
 
