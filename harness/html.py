@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import itertools
 import json
 import math
 import mimetypes
@@ -40,6 +41,8 @@ _TRANSFER = re.compile(r"(?P<task>\w+)\.train_(?P<train>\w+)\.test_(?P<test>\w+)
 _TRANSFER_METRICS = ("macro_f1", "f1", "label_f1", "accuracy")
 #: Two outputs are a classification if there are no more labels than this.
 _MAX_LABELS = 10
+#: Metrics by row and column of a figure.
+_Cells = Mapping[str, Mapping[str, Metric]]
 #: R@k is drawn at so many values of k at most.
 _CURVE_POINTS = 40
 
@@ -91,9 +94,12 @@ def report_page(
     return _render(
         "report.html",
         title=", ".join(labels),
+        heading=f"Report of {len(labels)} runs" if len(labels) > 1 else labels[0],
+        asked=_asked(results),
         c=summary,
         table=_rows(summary),
         everything=everything,
+        everything_table=_rows(everything),
         figures=[(name, _figures(name, results, labels, tasks)) for name in _task_names(results)],
         legend=svg.legend(labels),
         runs=[_about(r, label) for r, label in zip(results, labels, strict=True)],
@@ -114,8 +120,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=report.number, p=report.p_text, pretty=_pretty)
-    environment.globals.update(better=report.better, chance=report.chance, notes=report.comparison_notes, raw=_raw)
+    environment.filters.update(number=report.number, p=report.p_text, pretty=_pretty, broken=_broken)
+    environment.globals.update(
+        better=report.better,
+        chance=report.chance,
+        decimals=report.row_decimals,
+        notes=report.comparison_notes,
+        raw=_raw,
+    )
     return environment
 
 
@@ -135,9 +147,24 @@ def _task_names(results: Sequence[RunResult]) -> list[str]:
     return list(dict.fromkeys(name for r in results for name in r.tasks))
 
 
-def _rows(c: Comparison) -> list[tuple[Any, list[Any]]]:
-    """Each row with its cells, in a form that templates can walk through."""
-    return [(row, list(row.entries)) for row in c.rows]
+def _rows(c: Comparison) -> list[tuple[str, list[Any]]]:
+    """The rows of each task, in a form that templates can walk through."""
+    return [(task, list(rows)) for task, rows in itertools.groupby(c.rows, key=lambda row: row.task)]
+
+
+def _broken(text: str) -> Markup:
+    """A key that may be broken after its dots and underscores."""
+    return Markup("<wbr>").join(re.findall(r"[^._]+[._]*|[._]+", text))
+
+
+def _asked(results: Sequence[RunResult]) -> list[str]:
+    """What was asked, task by task, in words."""
+    found = []
+    for name in _task_names(results):
+        task = next(r.tasks[name] for r in results if name in r.tasks)
+        corpora = dict.fromkeys(f"{r.corpus['name']}:{r.corpus['split']}" for r in results if name in r.tasks)
+        found.append(f"{name} on {', '.join(corpora)} ({task.n_expected:,} items)")
+    return found
 
 
 # --- about a run ------------------------------------------------------------------------------------------------------
@@ -210,45 +237,51 @@ def _heat_maps(
     task: str, having: Sequence[tuple[RunResult, str]], layouts: Mapping[str, Mapping[str, Mapping[str, str]]]
 ) -> Iterable[Figure]:
     for name, layout in layouts.items():
+        grids: dict[str, _Cells] = {}
         for result, label in having:
             metrics = result.tasks[task].metrics
             cells = {r: {c: metrics[k] for c, k in row.items() if k in metrics} for r, row in layout.items()}
             if any(cells.values()):
-                yield _grid(name.replace("_", " "), label, cells)
+                grids[label] = cells
+        words = re.sub(r"\br_at_(\d+)", r"R@\1", name.removeprefix(f"{task}_")).replace("_", " ")
+        yield from _grids(words, grids, shares="confusion" in name)
 
 
 def _transfer_matrices(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[Figure]:
     """Of a task that is not here to say what it draws, by the names of its metrics."""
+    matrices: dict[str, dict[str, dict[str, dict[str, Metric]]]] = {}
     for result, label in having:
-        matrices: dict[str, dict[str, dict[str, Metric]]] = {}
         for key, metric in result.tasks[task].metrics.items():
             found = _TRANSFER.fullmatch(key)
             if found and found["metric"] in _TRANSFER_METRICS:
-                rows = matrices.setdefault(found["metric"], {})
-                rows.setdefault(f"train {found['train']}", {})[f"test {found['test']}"] = metric
-        for name, cells in matrices.items():
-            yield _grid(f"transfer: {name}", label, cells)
+                rows = matrices.setdefault(found["metric"], {}).setdefault(label, {})
+                rows.setdefault(f"train: {found['train']}", {})[f"test: {found['test']}"] = metric
+    for name, grids in matrices.items():
+        yield from _grids(f"transfer: {name}", grids)
 
 
-def _grid(group: str, label: str, cells: Mapping[str, Mapping[str, Metric]]) -> Figure:
-    metrics = [m for row in cells.values() for m in row.values()]
+def _grids(group: str, grids: Mapping[str, _Cells], *, shares: bool = False) -> Iterable[Figure]:
+    """One heat map for each run, all with the same shades and decimals; `shares` are per cents of a row."""
+    metrics = [m for cells in grids.values() for row in cells.values() for m in row.values()]
+    if not metrics:
+        return
     low, high = min(m.value for m in metrics), max(m.value for m in metrics)
-    if metrics[0].chance is not None and low >= 0 and high <= 100:
+    if (shares or metrics[0].chance is not None) and low >= 0 and high <= 100:
         low, high = 0.0, 1.0 if high <= 1 else 100.0
-    written = {
-        r: {c: (m.value, _label(m)) for c, m in row.items()} for r, row in cells.items()
-    }  # fmt: skip
-    levels = sorted({m.chance for m in metrics if m.chance is not None})
-    chance = f"; chance {levels[0]:.3g}" if levels else ""
-    drawing = svg.heat_map(
-        f"{group} of {label}", written, low=low, high=high, reverse=metrics[0].higher_is_better is False
-    )
-    return Figure(group, f"{label}: value and 95 % interval{chance}", drawing)
+    digits = report.decimals(m.value for m in metrics)
+    told = ["per cent of the row"] if shares else ["value and 95 % interval"] if any(m.ci95 for m in metrics) else []
+    told += [f"chance {c}" for c in dict.fromkeys(report.number(m.chance, digits) for m in metrics if m.chance)]
+    for label, cells in grids.items():
+        shown = {r: {c: (m.value, _label(m, digits)) for c, m in row.items()} for r, row in cells.items()}
+        drawing = svg.heat_map(
+            f"{group} of {label}", shown, low=low, high=high, reverse=metrics[0].higher_is_better is False
+        )
+        yield Figure(group, f"{label}: {'; '.join(told)}" if told else label, drawing, folded=shares)
 
 
-def _label(metric: Metric) -> str:
-    bounds = f"\n{metric.ci95[0]:.3g} – {metric.ci95[1]:.3g}" if metric.ci95 else ""
-    return f"{metric.value:.3g}{bounds}"
+def _label(metric: Metric, digits: int) -> str:
+    bounds = f"\n{' – '.join(report.number(x, digits) for x in metric.ci95)}" if metric.ci95 else ""
+    return f"{report.number(metric.value, digits)}{bounds}"
 
 
 def _confusions(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[Figure]:
@@ -270,8 +303,8 @@ def _confusions(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[
         order = sorted(names)
         for condition, table in counts.items():
             cells = {
-                f"is {g}": {
-                    f"said {o}": (
+                f"gold: {g}": {
+                    f"output: {o}": (
                         row.get(o, 0) / sum(row.values()),
                         f"{row.get(o, 0)}\n{row.get(o, 0) / sum(row.values()):.0%}",
                     )
@@ -310,10 +343,12 @@ def _scatter(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[Fig
             and f"{stem}.ppl_corpus" in metrics
             and "reference" not in stem  # toplines and the floor, far from where models differ
         ]
-        series.append(svg.Series(label, [(x, y) for x, y, _ in both], [f"{label}, {stem}" for _, _, stem in both]))
+        points, stems = [(x, y) for x, y, _ in both], [stem for _, _, stem in both]
+        about, beside = [f"{label}, {stem}" for stem in stems], [stem.removeprefix(f"{task}.") for stem in stems]
+        series.append(svg.Series(label, points, about, beside))
     if any(s.points for s in series):
         drawing = svg.lines(
-            "PELM against VERT", series, points=True,
+            "PELM against VERT", series, points=True, y_log=all(y > 0 for s in series for _, y in s.points),
             x_label="VERT (%), lower is less repetitive", y_label="PELM (corpus perplexity)",
         )  # fmt: skip
         yield Figure(
@@ -344,16 +379,32 @@ def _rank_figures(task: str, results: Sequence[RunResult], labels: Sequence[str]
             drawing = svg.lines(title, curves, x_label="k", y_label="R@k", x_log=True, y_range=(0, 1), rule=chance)
             caption = f"{direction}: share of prompts whose gold is among the first k; thin line: chance"
             yield Figure(f"R@k by {score}", caption, drawing, folded, legend=True)
-        for direction in directions:
-            ranks = [_ranks(run, score, direction, task) for run in rows]
-            n = max((r.num_candidates for run in ranks for r in run), default=1)
-            edges = _edges(n)
-            names = [str(a) if a == b else f"{a}–{b}" for a, b in edges]
-            shares = [(label, [_share(run, a, b) for a, b in edges]) for label, run in zip(labels, ranks, strict=True)]
-            title = f"ranks of the gold, {direction}, {score}"
-            drawing = svg.bars(title, names, shares, x_label="rank", y_label="share of prompts")
-            caption = f"{direction}: share of prompts by rank of the gold"
-            yield Figure(f"ranks of the gold by {score}", caption, drawing, score != scores[0], legend=True)
+        yield from _rank_bars(score, directions, rows, labels, task, folded=score != scores[0])
+
+
+def _rank_bars(
+    score: str,
+    directions: Sequence[str],
+    rows: Sequence[Sequence[Item]],
+    labels: Sequence[str],
+    task: str,
+    *,
+    folded: bool,
+) -> Iterable[Figure]:
+    """Histograms of the gold's rank, all with the same axis."""
+    drawn = {}
+    for direction in directions:
+        ranks = [_ranks(run, score, direction, task) for run in rows]
+        edges = _edges(max((r.num_candidates for run in ranks for r in run), default=1))
+        names = [str(a) if a == b else f"{a}–{b}" for a, b in edges]
+        shares = [(label, [_share(run, a, b) for a, b in edges]) for label, run in zip(labels, ranks, strict=True)]
+        drawn[direction] = names, shares
+    highest = max((v for _, shares in drawn.values() for _, values in shares for v in values), default=1.0)
+    for direction, (names, shares) in drawn.items():
+        title = f"ranks of the gold, {direction}, {score}"
+        drawing = svg.bars(title, names, shares, x_label="rank", y_label="share of prompts", y_high=highest)
+        caption = f"{direction}: share of prompts by rank of the gold"
+        yield Figure(f"ranks of the gold by {score}", caption, drawing, folded, legend=True)
 
 
 def _ranks(items: Sequence[Item], score: str, direction: str, task: str) -> list[Ranks]:

@@ -52,31 +52,36 @@ def results_table(task: str, results: Sequence[RunResult], info: TaskInfo) -> Ta
         f"{task} v{info.version} on {first.corpus['name']}:{first.corpus['split']} ({n} items); "
         "95 % intervals in brackets"
     )
-    rows = tuple(
-        (
-            key,
-            _direction(results, task, key),
-            *(_cell(r.tasks[task].metrics.get(key)) for r in results),
-            _chance(results, task, key),
-        )
-        for key in keys
-    )
+    rows = tuple(_results_row(task, results, key) for key in keys)
     return Table(title, ("metric", "better", *models, "chance"), rows)
+
+
+def _results_row(task: str, results: Sequence[RunResult], key: str) -> tuple[str, ...]:
+    metrics = [r.tasks[task].metrics.get(key) for r in results]
+    digits = decimals(m.value for m in metrics if m)
+    chance = _union(task, results)[key].chance
+    cells = (_cell(m, digits) for m in metrics)
+    return (key, _direction(results, task, key), *cells, "" if chance is None else number(chance, digits))
 
 
 def _union(task: str, results: Sequence[RunResult]) -> Mapping[str, Metric]:
     return {key: metric for r in results for key, metric in r.tasks[task].metrics.items()}
 
 
-def _cell(metric: Metric | None) -> str:
+def _cell(metric: Metric | None, digits: int) -> str:
     if metric is None:
         return "-"
-    return number(metric.value) + _bounds(metric.ci95)
+    return number(metric.value, digits) + _bounds(metric.ci95, digits)
 
 
-def number(value: float, *, sign: bool = False) -> str:
-    """Three decimals, one for large numbers; with `sign`, `+` or `−` before it."""
-    text = f"{abs(value):.3f}" if abs(value) < 100 else f"{abs(value):.1f}"
+def decimals(values: Iterable[float]) -> int:
+    """How many decimals numbers that are read side by side get: three; one where any reaches 10, as per cents do."""
+    return 3 if all(abs(value) < 10 for value in values) else 1
+
+
+def number(value: float, digits: int, *, sign: bool = False) -> str:
+    """With so many decimals and thousands apart; with `sign`, `+` or `−` before it."""
+    text = f"{abs(value):,.{digits}f}"
     minus = "−" if sign else "-"
     return f"{minus if value < 0 else '+' if sign else ''}{text}"
 
@@ -84,11 +89,6 @@ def number(value: float, *, sign: bool = False) -> str:
 def _direction(results: Sequence[RunResult], task: str, key: str) -> str:
     higher = _union(task, results)[key].higher_is_better
     return "" if higher is None else "high" if higher else "low"
-
-
-def _chance(results: Sequence[RunResult], task: str, key: str) -> str:
-    chance = _union(task, results)[key].chance
-    return "" if chance is None else number(chance)
 
 
 # --- comparisons ------------------------------------------------------------------------------------------------------
@@ -130,9 +130,12 @@ def comparison_table(c: Comparison, *, best: tuple[str, str] = ("", "^")) -> Tab
     """
     rows: list[tuple[str, ...]] = []
     for row in c.rows:
-        rows.append((row.key, better(row), chance(row), *(_value(e, best) if e else "-" for e in row.entries)))
+        digits = row_decimals(row)
+        cells = (_value(e, best, digits) if e else "-" for e in row.entries)
+        rows.append((row.key, better(row), chance(row), *cells))
         if any(e and e.difference for e in row.entries):
-            rows.append(("", "", "", *(_delta(e.difference) if e and e.difference else "" for e in row.entries)))
+            deltas = (_delta(e.difference, digits) if e and e.difference else "" for e in row.entries)
+            rows.append(("", "", "", *deltas))
     notes = (*comparison_notes(c), f"{''.join(best)} best" if best[0] == "" else "bold: best")
     return Table(comparison_title(c), ("metric", "better", "chance", *_marked(c)), tuple(rows), notes=notes)
 
@@ -159,18 +162,21 @@ def comparison_blocks(c: Comparison, width: int, *, best: tuple[str, str] = ("",
 def comparison_markdown(c: Comparison) -> str:
     """A table of Markdown, the best in bold."""
 
-    def cell(e: Entry | None) -> str:
+    def cell(e: Entry | None, digits: int) -> str:
         if e is None:
             return "–"
-        value = number(e.metric.value)
+        value = number(e.metric.value, digits)
         head = f"**{value}**" if e.best else value
-        below = f"<br>{_md_text(_delta(e.difference))}" if e.difference else ""
-        return f"{head}{_bounds(e.metric.ci95)}{below}"
+        below = f"<br>{_md_text(_delta(e.difference, digits))}" if e.difference else ""
+        return f"{head}{_bounds(e.metric.ci95, digits)}{below}"
+
+    def cells(row: Row) -> list[str]:
+        return [cell(e, row_decimals(row)) for e in row.entries]
 
     lines = [
         _md(["metric", "better", "chance", *_marked(c)]),
         _md(["---", "---", *["---:"] * (len(c.labels) + 1)]),
-        *(_md([f"`{row.key}`", better(row), chance(row), *map(cell, row.entries)]) for row in c.rows),
+        *(_md([f"`{row.key}`", better(row), chance(row), *cells(row)]) for row in c.rows),
     ]
     notes = [f"- {_md_text(note)}" for note in comparison_notes(c)]
     return "\n".join([f"**{comparison_title(c)}**", "", *lines, "", *notes])
@@ -188,21 +194,23 @@ def _md_text(text: str) -> str:
 def comparison_latex(c: Comparison) -> str:
     """A `table` for the package booktabs, the best in bold."""
 
-    def top(e: Entry | None) -> str:
+    def top(e: Entry | None, digits: int) -> str:
         if e is None:
             return "--"
-        value = f"\\textbf{{{number(e.metric.value)}}}" if e.best else number(e.metric.value)
-        return value + (f" {{\\scriptsize {tex(_bounds(e.metric.ci95).strip())}}}" if e.metric.ci95 else "")
+        value = number(e.metric.value, digits)
+        value = f"\\textbf{{{value}}}" if e.best else value
+        return value + (f" {{\\scriptsize {tex(_bounds(e.metric.ci95, digits).strip())}}}" if e.metric.ci95 else "")
 
-    def below(e: Entry | None) -> str:
-        return f"{{\\scriptsize {tex(_delta(e.difference))}}}" if e and e.difference else ""
+    def below(e: Entry | None, digits: int) -> str:
+        return f"{{\\scriptsize {tex(_delta(e.difference, digits))}}}" if e and e.difference else ""
 
     lines = []
     for row in c.rows:
+        digits = row_decimals(row)
         head = f"\\texttt{{{tex(row.key)}}}", {"high": r"$\uparrow$", "low": r"$\downarrow$"}.get(better(row), "")
-        lines.append(" & ".join([*head, tex(chance(row)), *map(top, row.entries)]) + r" \\")
+        lines.append(" & ".join([*head, tex(chance(row)), *(top(e, digits) for e in row.entries)]) + r" \\")
         if any(e and e.difference for e in row.entries):
-            lines.append(" & ".join(["", "", "", *map(below, row.entries)]) + r" \\")
+            lines.append(" & ".join(["", "", "", *(below(e, digits) for e in row.entries)]) + r" \\")
     notes = " ".join(f"{note[0].upper()}{note[1:]}." for note in comparison_notes(c))
     return "\n".join(
         [
@@ -289,7 +297,8 @@ def why_tables(found: Why) -> list[Table]:
         rows = []
         for item in (i for i in found.items if i.task == task):
             key, (a, b) = next(iter(item.values.items()))
-            rows.append((item.id, f"{item.change:.2f}", key, number(a), number(b)))
+            digits = decimals((a, b))
+            rows.append((item.id, f"{item.change:.2f}", key, number(a, digits), number(b, digits)))
             for name, (x, y) in item.texts.items():
                 rows.append((f"  {name}", "", "", x, "=" if x == y else y))
         title = f"{task}: items that changed most (1 is a usual change), each by the metric that moved most"
@@ -300,8 +309,9 @@ def why_tables(found: Why) -> list[Table]:
 
 def board_table(board: Board) -> Table:
     """A leaderboard as a table: the best first."""
+    digits = {k: decimals(s.metrics[k].value for s in board.standings if k in s.metrics) for k in board.keys}
     rows = tuple(
-        (str(i + 1), s.model, *(_cell(s.metrics.get(k)) for k in board.keys), moment(s.when), s.run)
+        (str(i + 1), s.model, *(_cell(s.metrics.get(k), digits[k]) for k in board.keys), moment(s.when), s.run)
         for i, s in enumerate(board.standings)
     )
     last = len(board.keys) + 3
@@ -329,17 +339,22 @@ def _marked(c: Comparison) -> list[str]:
     ]
 
 
-def _value(e: Entry, best: tuple[str, str]) -> str:
+def row_decimals(row: Row) -> int:
+    """How many decimals the numbers of a row get."""
+    return decimals(e.metric.value for e in row.entries if e)
+
+
+def _value(e: Entry, best: tuple[str, str], digits: int) -> str:
     before, after = best if e.best else ("", "")
-    return f"{before}{number(e.metric.value)}{_bounds(e.metric.ci95)}{after}"
+    return f"{before}{number(e.metric.value, digits)}{_bounds(e.metric.ci95, digits)}{after}"
 
 
-def _delta(d: Difference) -> str:
-    bounds = "" if d.ci95 is None else f" [{number(d.ci95[0], sign=True)}, {number(d.ci95[1], sign=True)}]"
-    head = f"Δ {number(d.value, sign=True)}{bounds}"
+def _delta(d: Difference, digits: int) -> str:
+    bounds = "" if d.ci95 is None else f" [{', '.join(number(x, digits, sign=True) for x in d.ci95)}]"
+    head = f"Δ {number(d.value, digits, sign=True)}{bounds}"
     if not d.paired or d.p_corrected is None:
         return f"{head} ~"
-    mde = "" if d.significant or d.detectable is None else f" mde {number(d.detectable)}"
+    mde = "" if d.significant or d.detectable is None else f" mde {number(d.detectable, digits)}"
     return f"{head} {p_text(d.p_corrected)}{'*' if d.significant else mde}"
 
 
@@ -348,8 +363,8 @@ def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _bounds(ci95: tuple[float, float] | None) -> str:
-    return "" if ci95 is None else f" [{number(ci95[0])}, {number(ci95[1])}]"
+def _bounds(ci95: tuple[float, float] | None, digits: int) -> str:
+    return "" if ci95 is None else f" [{number(ci95[0], digits)}, {number(ci95[1], digits)}]"
 
 
 def better(row: Row) -> str:
@@ -359,7 +374,7 @@ def better(row: Row) -> str:
 
 def chance(row: Row) -> str:
     """The level of chance, empty where there is none."""
-    return "" if row.chance is None else number(row.chance)
+    return "" if row.chance is None else number(row.chance, row_decimals(row))
 
 
 def _text(value: object) -> str:

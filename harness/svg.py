@@ -18,11 +18,12 @@ _DARK_INK, _LIGHT_INK = "#111111", "#ffffff"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A named line, or points, `(x, y)`; `about` is said of each point when it is pointed at."""
+    """A named line, or points, `(x, y)`; `about` is told of each point, `beside` is written by it."""
 
     name: str
     points: Sequence[tuple[float, float]]
     about: Sequence[str] = ()
+    beside: Sequence[str] = ()
 
 
 def heat_map(
@@ -37,18 +38,24 @@ def heat_map(
 
     Args:
         title: what it shows, for screen readers.
-        cells: by row and column, the number and what is written, up to two lines.
+        cells: by row and column, the number and what is written, up to two lines; what all rows or all columns say
+            before a colon, `gold: …`, is written once.
         low: number of the palest shade.
         high: number of the darkest.
         reverse: the lower the darker.
     """
     columns = list(dict.fromkeys(c for row in cells.values() for c in row))
-    left = 12 + 7 * max((len(r) for r in cells), default=0)
-    width, height, top = max(104, 8 + 7 * max((len(c) for c in columns), default=0)), 46, 26
-    parts = [_text(left + (j + 0.5) * width, top - 9, c, "middle") for j, c in enumerate(columns)]
+    down, across = _axis(list(cells)), _axis(columns)
+    left = 12 + 7 * max(map(len, [down.name, *down.values]))
+    width, height, top = max(96, 8 + 7 * max(map(len, across.values), default=0)), 46, 26 + (18 if across.name else 0)
+    parts = [_text(left + (j + 0.5) * width, top - 9, c, "middle") for j, c in enumerate(across.values)]
+    parts += [_text(left - 8, top - 9, down.name, "end", kind="axis-name")] if down.name else []
+    parts += (
+        [_text(left + len(columns) * width / 2, 13, across.name, "middle", kind="axis-name")] if across.name else []
+    )
     for i, (name, row) in enumerate(cells.items()):
         y = top + i * height
-        parts.append(_text(left - 8, y + height / 2 + 4, name, "end"))
+        parts.append(_text(left - 8, y + height / 2 + 4, down.values[i], "end"))
         for j, column in enumerate(columns):
             x = left + j * width
             if column not in row:
@@ -70,8 +77,22 @@ def heat_map(
             lines = label.split("\n")
             for k, line in enumerate(lines):
                 at = y + height / 2 + 4 + 14 * (k - (len(lines) - 1) / 2)
-                parts.append(_text(x + width / 2 - 1, at, line, "middle", fill=ink, small=k > 0))
+                parts.append(_text(x + width / 2 - 1, at, line, "middle", fill=ink, kind="small" if k else ""))
     return _figure(title, left + width * len(columns) + 4, top + height * len(cells) + 4, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    name: str
+    values: Sequence[str]
+
+
+def _axis(names: Sequence[str]) -> _Axis:
+    """What all `names` say before their only colon, once, and what they say after it."""
+    parts = [name.split(": ") for name in names]
+    if len({p[0] for p in parts}) == 1 and all(len(p) == 2 for p in parts):
+        return _Axis(parts[0][0], [p[1] for p in parts])
+    return _Axis("", names)
 
 
 def lines(
@@ -81,6 +102,7 @@ def lines(
     x_label: str,
     y_label: str,
     x_log: bool = False,
+    y_log: bool = False,
     y_range: tuple[float, float] | None = None,
     points: bool = False,
     rule: Series | None = None,
@@ -93,6 +115,7 @@ def lines(
         x_label: of the horizontal axis.
         y_label: of the vertical one.
         x_log: a logarithmic horizontal axis (x > 0).
+        y_log: a logarithmic vertical axis (y > 0).
         y_range: unset takes what the points need.
         points: marks without lines.
         rule: a thin line without a legend's color, such as the level of chance.
@@ -101,16 +124,15 @@ def lines(
     xs = [x for s in drawn for x, _ in s.points] or [0.0, 1.0]
     ys = [y for s in drawn for _, y in s.points] or [0.0, 1.0]
     x_low, x_high = _span(min(xs), max(xs), pad=0.06 if points else 0.0, log=x_log)
-    y_low, y_high = y_range or _span(min(ys), max(ys), pad=0.06)
+    y_low, y_high = y_range or _span(min(ys), max(ys), pad=0.06, log=y_log)
     width, height, left, top, bottom = 460, 250, 58, 12, 44
 
     def at(x: float, y: float) -> tuple[float, float]:
-        u = (math.log(x / x_low) / math.log(x_high / x_low)) if x_log else (x - x_low) / (x_high - x_low)
-        v = (y - y_low) / (y_high - y_low)
+        u, v = _share(x, x_low, x_high, log=x_log), _share(y, y_low, y_high, log=y_log)
         return round(left + u * (width - left - 12), 1), round(height - bottom - v * (height - bottom - top), 1)
 
     parts: list[Markup] = []
-    for tick in _ticks(y_low, y_high):
+    for tick in _log_ticks(y_low, y_high) if y_log else _ticks(y_low, y_high):
         _, y = at(x_low, tick)
         parts.append(Markup('<line x1="{}" x2="{}" y1="{}" y2="{}" class="grid"/>').format(left, width - 12, y, y))
         parts.append(_text(left - 6, y + 4, f"{tick:g}", "end"))
@@ -131,6 +153,7 @@ def lines(
                 Markup('<g class="m{} s{}"><title>{}</title>{}</g>').format(n % 4, n, what, _marker(n, x, y))
                 for (x, y), what in zip(placed, told, strict=True)
             ]
+            parts += [_text(x + 9, y + 4, what, "start") for (x, y), what in zip(placed, one.beside, strict=False)]
         elif placed:
             path = "L".join(f"{x} {y}" for x, y in placed)
             parts.append(
@@ -140,11 +163,17 @@ def lines(
 
 
 def bars(
-    title: str, categories: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], *, x_label: str, y_label: str
+    title: str,
+    categories: Sequence[str],
+    series: Sequence[tuple[str, Sequence[float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    y_high: float,
 ) -> Markup:
-    """Groups of bars, one for each category, a bar in it for each series."""
+    """Groups of bars, one for each category, a bar in it for each series; the axis ends at a tick above `y_high`."""
     width, height, left, top, bottom = 460, 250, 58, 12, 44
-    y_high = max([v for _, values in series for v in values] + [1e-9])
+    y_high = _round_up(max(y_high, 1e-9))
     scale = (height - bottom - top) / y_high
     parts: list[Markup] = []
     for tick in _ticks(0.0, y_high):
@@ -195,10 +224,10 @@ def _upright(text: str, middle: float) -> Markup:
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str, *, fill: str = "", small: bool = False) -> Markup:
+def _text(x: float, y: float, text: str, anchor: str, *, fill: str = "", kind: str = "") -> Markup:
     extra = Markup(' style="fill:{}"').format(fill) if fill else Markup("")
-    kind = Markup(' class="small"') if small else Markup("")
-    return Markup('<text x="{:g}" y="{:g}" text-anchor="{}"{}{}>{}</text>').format(x, y, anchor, kind, extra, text)
+    named = Markup(' class="{}"').format(kind) if kind else Markup("")
+    return Markup('<text x="{:g}" y="{:g}" text-anchor="{}"{}{}>{}</text>').format(x, y, anchor, named, extra, text)
 
 
 def _figure(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
@@ -209,16 +238,31 @@ def _figure(title: str, width: float, height: float, parts: Sequence[Markup]) ->
 
 def _span(low: float, high: float, *, pad: float, log: bool = False) -> tuple[float, float]:
     if log:
-        return (low, high) if high > low else (low, low * 10)
+        return (low * (low / high) ** pad, high * (high / low) ** pad) if high > low else (low / 2, low * 2)
     if high <= low:
         return low - 0.5, high + 0.5
     return low - pad * (high - low), high + pad * (high - low)
 
 
+def _share(value: float, low: float, high: float, *, log: bool) -> float:
+    """Where between `low` and `high` a value lies, from 0 to 1."""
+    return math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+
+
+def _round_up(high: float) -> float:
+    """The first tick that is not below `high`, on an axis from 0."""
+    step = _step(high)
+    return round(math.ceil(high / step - 1e-9) * step, 10)
+
+
+def _step(span: float) -> float:
+    """Between ticks, of which `span` has about five: 1, 2 or 5 times a power of ten."""
+    step = 10.0 ** math.floor(math.log10(span / 5))
+    return float(step * next(m for m in (1, 2, 5, 10) if m * step >= span / 5))
+
+
 def _ticks(low: float, high: float) -> list[float]:
-    rough = (high - low) / 5
-    step = 10 ** math.floor(math.log10(rough))
-    step *= next(m for m in (1, 2, 5, 10) if m * step >= rough)
+    step = _step(high - low)
     return [round(i * step, 10) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 

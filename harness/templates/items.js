@@ -40,6 +40,11 @@
     return c ? shown(c, run, i) : "";
   };
 
+  const hit = (run, i) => {
+    const { output: out, reference } = state.task.roles;
+    return Boolean(out && reference) && output(run, i) !== "" && output(run, i) === shown(column(reference), run, i);
+  };
+
   const haystacks = new Map();
   function haystack(task) {
     if (!haystacks.has(task)) {
@@ -118,6 +123,7 @@
         if (head.run === undefined) clip.textContent = head.value(i);
         else {
           if (state.score) clip.append(make("span", shown(state.score, head.run, i) || "–", { class: "score" }));
+          if (hit(head.run, i)) clip.append(make("span", "✓ ", { class: "hit", title: "equals the reference" }));
           clip.append(output(head.run, i));
         }
         cell.append(clip);
@@ -234,6 +240,7 @@
   $("disagree").addEventListener("change", choose);
   $("score").addEventListener("change", () => { state.score = column($("score").value) || null; choose(); });
   $("controls").addEventListener("submit", (event) => event.preventDefault());
+  addEventListener("resize", () => requestAnimationFrame(() => draw()));
   $("window").addEventListener("scroll", () => requestAnimationFrame(() => draw()));
   $("rows").addEventListener("click", (event) => {
     const row = event.target.closest("tr.item");

@@ -6,56 +6,24 @@ import numpy as np
 import pytest
 import soundfile
 
-from harness.html import report_page
+from harness.compare import compare, leaderboard
+from harness.html import comparison_page, leaderboard_page, report_page
 from harness.tasks.cra import TASK
 from tests.runs import drawn
 
 pytestmark = pytest.mark.browser
 
-#: Every visible text with less contrast than WCAG AA asks for, as `[text, ratio]`.
-CONTRAST = """() => {
-  const parse = (c) => { const p = c.match(/[\\d.]+/g).map(Number); return p.length > 3 ? p : [...p, 1]; };
-  const over = (a, b) => [0, 1, 2].map((i) => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
-  const light = (c) => {
-    const line = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    const [r, g, b] = c.slice(0, 3).map((v) => line(v / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const page = parse(getComputedStyle(document.body).backgroundColor);
-  const ground = (e) => {
-    const layers = [];
-    for (; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor));
-    return layers.reverse().reduce((below, above) => over(above, below), page);
-  };
-  const bad = [];
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walk.nextNode()) {
-    const element = walk.currentNode.parentElement, text = walk.currentNode.textContent.trim();
-    if (!text || !element.checkVisibility() || element.closest("script, style, title, .skip")) continue;
-    const style = getComputedStyle(element), inside = element.closest("svg");
-    if (inside && element.style.fill) continue;  // on a shade of its own, which tests/test_report.py checks
-    const ink = over(parse(inside ? style.fill : style.color), ground(inside ? inside.parentElement : element));
-    const [a, b] = [light(ink), light(ground(inside ? inside.parentElement : element))].sort((x, y) => y - x);
-    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < (large ? 3 : 4.5)) bad.push([text.slice(0, 40), ratio.toFixed(2)]);
-  }
-  return bad;
-}"""
-#: Controls without a name, pictures without a text, ids used twice, tables without heads.
-UNNAMED = """() => {
-  const bad = [];
-  const name = (e) => e.getAttribute("aria-label") || e.getAttribute("aria-labelledby") || e.textContent.trim()
-    || (e.labels && e.labels.length && e.labels[0].textContent.trim());
-  for (const e of document.querySelectorAll("button, a, input, select, audio, svg[role=img], [role=region]"))
-    if (e.checkVisibility() && !name(e)) bad.push(e.outerHTML.slice(0, 80));
-  const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
-  for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) bad.push(`id ${id} twice`);
-  for (const t of document.querySelectorAll("table"))
-    if (!t.querySelector("th[scope=col]")) bad.push("table without heads");
-  if (!document.documentElement.lang) bad.push("no language");
-  return bad;
-}"""
+#: Rules of WCAG 2.2 on level AA, and what axe-core's makers hold good practice besides.
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def violations(page):
+    """What axe-core finds wrong, with the elements."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core: pip install -e '.[dev]'")
+    options = {"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]}
+    found = axe.Axe().run(page, options=options).response
+    assert len(found["passes"]) > 15  # it did look
+    return [(v["id"], [node["html"][:160] for node in v["nodes"]]) for v in found["violations"]]
 
 
 @pytest.fixture(scope="module")
@@ -148,22 +116,32 @@ def test_it_is_reached_by_keys_alone(report, watched):
     assert page.evaluate("() => document.activeElement.dataset.n") == "0"
 
 
+@pytest.fixture(scope="module")
+def pages(report, tmp_path_factory):
+    """The report, and a comparison and a leaderboard of the same two runs and one with a long name."""
+    folder = tmp_path_factory.mktemp("pages")
+    names = ("weak", "strong", "a-model-with-a-name-of-some-length-hubert-base-l9-km500-step-120000")
+    runs = [drawn(name, skill=skill) for name, skill in zip(names, (0.2, 0.7, 0.9), strict=True)]
+    tasks = {"cra": TASK}
+    comparison = comparison_page(compare(runs, names, tasks=tasks, num_resamples=100))
+    board = leaderboard_page(leaderboard([(run, 1.7e9) for run in runs], tasks=tasks), "sutlm")
+    for name, text in (("comparison", comparison), ("leaderboard", board)):
+        (folder / f"{name}.html").write_text(text, "utf-8")
+    return {"report": report, **{name: folder / f"{name}.html" for name in ("comparison", "leaderboard")}}
+
+
+@pytest.mark.parametrize("width", [1500, 390], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_can_be_read_and_has_a_name(report, watched, screenshots, scheme):
-    page = watched(color_scheme=scheme)
-    page.goto(report.as_uri())
+@pytest.mark.parametrize("name", ["report", "comparison", "leaderboard"])
+def test_everybody_can_use_it(pages, watched, screenshots, name, scheme, width):
+    page = watched(color_scheme=scheme, width=width)
+    page.goto(pages[name].as_uri())
     page.evaluate("() => document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    page.locator("tr.item").first.click()
-    assert page.evaluate(CONTRAST) == []
-    assert page.evaluate(UNNAMED) == []
-    page.screenshot(path=screenshots / f"report-{scheme}.png", full_page=True)
-
-
-def test_a_phone_scrolls_down_only(report, watched, screenshots):
-    page = watched(width=390, height=800)
-    page.goto(report.as_uri())
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
-    page.screenshot(path=screenshots / "report-phone.png", full_page=True)
+    if name == "report":
+        page.locator("tr.item").first.click()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width  # scrolls down only
+    assert violations(page) == []
+    page.screenshot(path=screenshots / f"{name}-{scheme}-{width}.png", full_page=True)
 
 
 def test_paper_has_numbers_and_figures_but_no_controls(report, watched, screenshots):
