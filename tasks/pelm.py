@@ -15,6 +15,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -32,9 +33,11 @@ from harness.metrics.retrieval import rank_of_gold
 from harness.model import Model
 from harness.results import Item, Metric
 from harness.scoring import Scorer
-from harness.segments import DIRECTIONS, Direction, Modality, Speech, Text, UnitSpan, modalities_of
+from harness.segments import DIRECTIONS, AudioSpan, Direction, Modality, Speech, Text, UnitSpan, modalities_of
+from harness.speech.lookup import UnitLookup
 from harness.stats import bootstrap_ci, bootstrap_sums_ci
 from harness.task import Loglikelihoods, Plan, Request, Session, TaskInfo
+from harness.training.checkpoint import Tokenizers
 
 Found = Mapping[str, Any]
 
@@ -44,8 +47,8 @@ SCOPES = ("alone", "given_prompt")
 LEVELS = ("reference_text", "reference_units", "shuffled_reference")
 #: Texts that the external model reads together, and tokens of a batch: fixed, so that no rounding hangs on the run.
 _LM_BLOCK, _LM_BATCH_TOKENS = 64, 4096
-#: The transcriber writes at most this many tokens for each unit it reads, and this many more.
-_TRANSCRIPT_TOKENS = (1, 16)
+#: Units are looked up in at most this much speech of one speaker.
+_LOOKUP_SECONDS = 300.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -72,6 +75,8 @@ class PelmOptions:
         normalizer: of all texts before they are judged: `words` keeps lower-case words of letters, digits and
             apostrophes, `none` keeps texts as they are.
         min_words: shortest utterance that is cut.
+        audio: prompts a direction whose spoken continuation becomes audio to listen to, where the model's own tokenizer
+            can look its units up in other recordings of the speaker; 0 makes none. Changes no number.
     """
 
     n: int = 100
@@ -91,12 +96,13 @@ class PelmOptions:
     switching: bool = False
     normalizer: Literal["words", "none"] = "words"
     min_words: int = 4
+    audio: int = field(default=4, metadata={"changes_numbers": False})
 
     def __post_init__(self) -> None:
-        if self.n < 2 or self.seeds < 1 or self.min_words < 2:
+        if self.n < 2 or self.seeds < 1 or self.min_words < 2 or self.audio < 0:
             raise InputError(
-                f"PELM needs n ≥ 2 prompts, seeds ≥ 1 and min_words ≥ 2; found n={self.n}, seeds={self.seeds}, "
-                f"min_words={self.min_words}."
+                f"PELM needs n ≥ 2 prompts, seeds ≥ 1, min_words ≥ 2 and audio ≥ 0; found n={self.n}, "
+                f"seeds={self.seeds}, min_words={self.min_words}, audio={self.audio}."
             )
         if self.temperature in self.scan or len(set(self.scan)) < len(self.scan):
             raise InputError(f"pelm.scan holds further temperatures than {self.temperature:g}; found {self.scan}.")
@@ -144,6 +150,8 @@ class Pelm:
             *(f"pelm.{d}.vert" for d in DIRECTIONS),
             "pelm.reference_text.ppl_corpus",
             "pelm.reference_units.ppl_corpus",
+            "pelm.reference_units.wer",
+            "pelm.reference_units.uer",
             "pelm.shuffled_reference.ppl_corpus",
         ),
         figures={"pelm_ppl_corpus": _FIGURE},
@@ -181,6 +189,7 @@ class Pelm:
                 "prompts": prompts,
                 "scopes": list(SCOPES),
                 "definitions": {
+                    "transcripts": "greedy, at most 16 tokens and one for every 2 units",
                     "ppl": "per word, without an end token",
                     "auto_bleu": "fairseq gslm",
                     "self_bleu": "bleu-2, no brevity penalty, among the outputs of one seed",
@@ -207,6 +216,8 @@ class Pelm:
         heard = _transcribe(session, units, options, plan.protocol)
         items = [*_outputs(wanted, said, heard, options), *_references(halves, heard, options)]
         _judge(session, [i for i in items if "failed" not in i], options, plan.protocol)
+        _count_token_errors(session, items, options)
+        _voice(session, items, units, options)
         return _measured(items, {h.id: options.normalize(written(h.continuation)) for h in halves})
 
     def summarize(self, items: Sequence[Item], options: PelmOptions, *, seed: int) -> dict[str, Metric]:
@@ -376,6 +387,12 @@ def _span(spans: Sequence[UnitSpan]) -> dict[str, Any] | None:
     return {"ids": [u for s in spans for u in s.units], "rate_hz": spans[0].rate_hz, "system": spans[0].system}
 
 
+def _unit_span(found: Found) -> UnitSpan:
+    """The units of a record; how long each lasts is not known."""
+    own = tuple(found["ids"])
+    return UnitSpan(own, (1,) * len(own), found["rate_hz"], found["system"])
+
+
 def _reference_units(model: Model, halves: Sequence[Halves]) -> dict[str, Found]:
     """The units of the true continuations, by id of their item."""
     segments = [h.continuation["speech"] for h in halves]
@@ -393,38 +410,83 @@ def _unit_seconds(model: Model, halves: Sequence[Halves]) -> float:
 # --- transcripts ------------------------------------------------------------------------------------------------------
 
 
-def _transcribe(session: Session, units: Mapping[str, Found], options: PelmOptions, protocol: Found) -> dict[str, str]:
-    """The likeliest text of units, by id."""
+def _transcribe(
+    session: Session, units: Mapping[str, Found], options: PelmOptions, protocol: Found
+) -> dict[str, Found]:
+    """The likeliest text of units, or why there is none, by id."""
     if not units:
         return {}
-    per_unit, more = _TRANSCRIPT_TOKENS
 
     def compute(ids: Sequence[str]) -> Iterator[tuple[str, Found]]:
         transcriber = session.load_model(options.transcriber)
         generator = Generator(
             transcriber, sampling=Sampling(temperature=0.0), seed=0, batch_tokens=session.batch_tokens
         )
-        requests = []
-        for i in ids:
-            own = units[i]["ids"]
-            span = UnitSpan(tuple(own), (1,) * len(own), units[i]["rate_hz"], units[i]["system"])
-            limit = min(options.max_new_tokens, per_unit * len(own) + more)
-            requests.append(Continue(i, (Speech(units=span),), "text", limit))
+        requests = [
+            # Several times the text that speech takes, so that only loops are cut short.
+            Continue(i, (Speech(units=_unit_span(units[i])),), "text", len(units[i]["ids"]) // 2 + 16)
+            for i in ids
+        ]
         refused = {r.id: why for r in requests if (why := generator.refusal(r))}
-        yield from ((i, {"failed": why}) for i, why in refused.items())
+        yield from ((i, {"failed": f"'{options.transcriber}': {why}"}) for i, why in refused.items())
         for request, found in generator.generate([r for r in requests if r.id not in refused]):
             yield request.id, _said(found, "text")
 
     judge = protocol["transcriber"]["fingerprint"]
-    found = session.records({i: digest([judge, units[i]]) for i in units}, compute, what="transcripts")
-    return {i: record.get("text", "") for i, record in found.items()}
+    return session.records({i: digest([judge, units[i]]) for i in units}, compute, what="transcripts")
+
+
+# --- audio ------------------------------------------------------------------------------------------------------------
+
+
+def _voice(session: Session, items: Sequence[Item], units: Mapping[str, Found], options: PelmOptions) -> None:
+    """Adds audio to the first continuations of each direction, and to the true ones of these prompts.
+
+    The latter tell what the lookup makes of speech that was spoken.
+    """
+    tokenizers = getattr(session.model, "tokenizers", None)
+    if not isinstance(tokenizers, Tokenizers):
+        return  # Nothing here says which audio has which units of this model.
+    spoken = [i for i in items if i["id"] in units and i["seed"] == 0 and i["kind"] in ("output", "reference_units")]
+    heard: dict[str, list[Item]] = {}
+    for item in sorted(spoken, key=lambda i: str(i["id"])):
+        heard.setdefault(str(item.get("direction", item["kind"])), []).append(item)
+    lookups: dict[str, UnitLookup | None] = {}
+    for name, own in heard.items():
+        for number, item in enumerate(own[: options.audio]):
+            example = item["example"]
+            if example not in lookups:
+                lookups[example] = _lookup(session, tokenizers, example)
+            lookup = lookups[example]
+            sound = lookup and lookup.sound(_unit_span(units[item["id"]]))
+            if sound:
+                file = f"{name}-{number}-{re.sub(r'[^A-Za-z0-9.-]+', '_', example)}.flac"
+                item["audio_output"] = session.attach(file, sound.flac())
+                item["cuttings"], item["missing_units"] = sound.num_cuttings, sound.num_missing
+
+
+def _lookup(session: Session, tokenizers: Tokenizers, example: str) -> UnitLookup | None:
+    """What else the speaker of an utterance says in the split; None where that is nothing."""
+    corpus = session.corpus
+    utterances = sorted(corpus.utterances, key=lambda u: u.id)
+    own = next(u for u in utterances if u.id == example)
+    chosen, seconds = [], 0.0
+    for other in utterances:
+        path = corpus.audio_path(other)
+        if other.speaker == own.speaker and other.audio != own.audio and path.is_file() and seconds < _LOOKUP_SECONDS:
+            chosen.append(path)
+            seconds += other.seconds
+    if not chosen:
+        return None
+    spans = tokenizers.speech.encode([AudioSpan(path) for path in chosen], device=str(session.model.device))
+    return UnitLookup(dict(zip(chosen, spans, strict=True)), sample_rate=own.sample_rate)
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
 
 
 def _outputs(
-    wanted: Sequence[Wanted], said: Mapping[str, Found], heard: Mapping[str, str], options: PelmOptions
+    wanted: Sequence[Wanted], said: Mapping[str, Found], heard: Mapping[str, Found], options: PelmOptions
 ) -> Iterator[Item]:
     for w in wanted:
         found = said[w.id]
@@ -439,14 +501,15 @@ def _outputs(
             "prompt": written(w.halves.prompt),
             "reference": options.normalize(written(w.halves.continuation)),
         }
-        if "failed" in found:
-            yield {**head, "failed": found["failed"]}
-            continue
         spoken = modalities_of(w.direction)[1] == "speech"
-        text = heard.get(w.id, "") if spoken else found["text"]
+        # Where nothing was said there is nothing to transcribe.
+        written_down = heard.get(w.id, {"text": ""}) if spoken else found
+        if failed := found.get("failed") or written_down.get("failed"):
+            yield {**head, "failed": failed}
+            continue
         yield {
             **head,
-            "text": options.normalize(text),
+            "text": options.normalize(written_down["text"]),
             **({"units": " ".join(map(str, (found["units"] or {"ids": []})["ids"]))} if spoken else {}),
             "num_tokens": found["num_tokens"],
             "ended": found["ended"],
@@ -455,16 +518,16 @@ def _outputs(
         }
 
 
-def _references(halves: Sequence[Halves], heard: Mapping[str, str], options: PelmOptions) -> Iterator[Item]:
+def _references(halves: Sequence[Halves], heard: Mapping[str, Found], options: PelmOptions) -> Iterator[Item]:
     for half in halves:
         text = options.normalize(written(half.continuation))
         words = text.split()
         random.Random(f"pelm shuffled {half.id}").shuffle(words)
-        texts = {"reference_text": text, "shuffled_reference": " ".join(words)}
+        found: dict[str, Found] = {"reference_text": {"text": text}, "shuffled_reference": {"text": " ".join(words)}}
         name = f"reference_units/{half.id}"
         if name in heard:
-            texts["reference_units"] = options.normalize(heard[name])
-        for level, own in texts.items():
+            found["reference_units"] = heard[name]
+        for level, own in found.items():
             yield {
                 "id": f"{level}/{half.id}",
                 "kind": level,
@@ -473,7 +536,7 @@ def _references(halves: Sequence[Halves], heard: Mapping[str, str], options: Pel
                 "seed": 0,
                 "prompt": written(half.prompt),
                 "reference": text,
-                "text": own,
+                **(own if "failed" in own else {"text": options.normalize(own["text"])}),
             }
 
 
@@ -511,6 +574,15 @@ def _judge(session: Session, items: Sequence[Item], options: PelmOptions, protoc
 
 def _context(item: Item, scope: str, options: PelmOptions) -> str:
     return options.normalize(item["prompt"]) if scope == "given_prompt" else ""
+
+
+def _count_token_errors(session: Session, items: Sequence[Item], options: PelmOptions) -> None:
+    """Adds to what was transcribed of true continuations the errors in the tokens that the transcriber writes."""
+    for item in items:
+        if item["kind"] == "reference_units" and "failed" not in item:
+            encode = session.load_model(options.transcriber).encode_continuation
+            tokens = [" ".join(map(str, encode(Text(item[key])))) for key in ("text", "reference")]
+            item["token_errors"], item["reference_tokens"] = agreement.word_errors(*tokens)
 
 
 def _measured(items: list[Item], references: Mapping[str, str]) -> list[Item]:
@@ -615,12 +687,11 @@ class _Summary:
         self.error_rates()
 
     def error_rates(self) -> None:
-        """Word errors against the references, and character errors where they were counted."""
-        words = [[r["word_errors"], r["reference_words"]] for r in self.rows]
-        self._add_sums("wer", self.rows, words, agreement.error_rate, higher=False)
-        if all("character_errors" in r for r in self.rows):
-            characters = [[r["character_errors"], r["reference_characters"]] for r in self.rows]
-            self._add_sums("cer", self.rows, characters, agreement.error_rate, higher=False)
+        """Errors against the references in words, and in characters and tokens where these were counted."""
+        for name, what in (("wer", "word"), ("cer", "character"), ("uer", "token")):
+            if all(f"{what}_errors" in r for r in self.rows):
+                sums = [[r[f"{what}_errors"], r[f"reference_{what}s"]] for r in self.rows]
+                self._add_sums(name, self.rows, sums, agreement.error_rate, higher=False)
 
     def at_vert(self, rows: Sequence[Item], limit: float) -> None:
         """Perplexity at the lowest temperature whose outputs have a VERT within the limit.

@@ -1,19 +1,23 @@
+import io
 import json
 import math
 import random
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 from harness.config import build, parse_settings
 from harness.corpora.corpus import open_corpus
 from harness.corpora.manifest import Utterance, write_manifest
-from harness.errors import CorpusError, InputError
+from harness.errors import CorpusError, InputError, TaskError
 from harness.evaluate import RunConfig, evaluate
+from harness.metrics.agreement import word_errors
 from harness.model import load_model
 from harness.scoring import Scorer
-from harness.segments import Text
+from harness.segments import AudioSpan, Text
 from harness.store import RowStore
 from harness.task import Request, task_registry
 from tests import word_models
@@ -220,6 +224,7 @@ def test_a_corpus_of_one_utterance_is_refused(world, tmp_path):
     ("settings", "message"),
     [
         ({"n": 1}, "n ≥ 2"),
+        ({"audio": -1}, "audio ≥ 0"),
         ({"seeds": 0}, "seeds ≥ 1"),
         ({"scan": (0.8,)}, "further temperatures than 0.8"),
         ({"scan": (0.5, 0.5)}, "further temperatures"),
@@ -239,6 +244,78 @@ def test_words_are_normalized_as_the_option_says():
 
 
 # --- speech -----------------------------------------------------------------------------------------------------------
+
+
+def speak(world, *settings):
+    """The shipped model as its own transcriber, whatever units it reads."""
+    settings = ("directions=[t2u]", f"lm={world / 'judge.yaml'}", "transcriber=sutlm-tiny", "seeds=2", "scan=[]",
+                "max_new_tokens=12", "min_new_tokens=3", *settings)  # fmt: skip
+    config = RunConfig(("pelm",), "demo", limit=3, settings={"pelm": parse_settings(settings)})
+    return evaluate(load_model("sutlm-tiny"), config)
+
+
+@pytest.fixture(scope="module")
+def spoken(world):
+    return speak(world, "audio=2")
+
+
+def test_some_of_what_was_spoken_can_be_heard(spoken):
+    """Two prompts of the direction, one seed each, and what was really said after them."""
+    result = spoken.tasks["pelm"]
+    heard = {i["id"]: i for i in result.items if "audio_output" in i}
+    prompts = sorted({i["example"] for i in result.items})[:2]
+    assert set(heard) == {name for p in prompts for name in (f"t2u/{p}/0", f"reference_units/{p}")}
+    assert set(result.files) == {i["audio_output"] for i in heard.values()}
+    for item in heard.values():
+        wave, rate = sf.read(io.BytesIO(result.files[item["audio_output"]]))
+        assert rate == 22_050
+        assert 0.1 < np.abs(wave).max() < 1
+        assert item["missing_units"] == 0 < item["cuttings"]
+
+
+def test_what_is_heard_has_nearly_the_units_that_were_said(spoken, tmp_path):
+    """Units change where cuttings meet: about one error a joint."""
+    speech: Any = load_model("sutlm-tiny")
+    said, files = [], []
+    for item in spoken.tasks["pelm"].items:
+        if "audio_output" in item and "units" in item:
+            said.append(item)
+            files.append(tmp_path / f"{len(files)}.flac")
+            files[-1].write_bytes(spoken.tasks["pelm"].files[item["audio_output"]])
+    found = speech.tokenizers.speech.encode([AudioSpan(f) for f in files])
+    for item, units in zip(said, found, strict=True):
+        errors, _ = word_errors(" ".join(map(str, units.units)), item["units"])
+        assert errors <= 2 * item["cuttings"] < 2 * len(item["units"].split())
+
+
+def test_audio_changes_no_number(spoken, world):
+    silent = speak(world, "audio=0")
+    assert not silent.tasks["pelm"].files
+    assert silent.run_id == spoken.run_id
+    assert silent.metrics == spoken.metrics
+    assert silent.tasks["pelm"].protocol == spoken.tasks["pelm"].protocol
+    assert silent.tasks["pelm"].signature == spoken.tasks["pelm"].signature
+
+
+def test_what_the_transcriber_cannot_read_has_failed_and_is_not_empty(world, monkeypatch):
+    def short(name, *, device):
+        model: Any = load_model(name, device=device)
+        if name == "sutlm-tiny":
+            model.max_length = 8
+        return model
+
+    monkeypatch.setattr("harness.evaluate.load_model", short)
+    with pytest.raises(TaskError, match=r"scored 6 of \d+ items.*'sutlm-tiny': a prompt of \d+ tokens leaves no room"):
+        speak(world)
+
+
+def test_the_transcribers_errors_on_true_continuations_stand_beside(spoken):
+    """In words, characters, and the tokens that it writes; the sums of the items give the rates."""
+    result = spoken.tasks["pelm"]
+    for name, what in (("wer", "word"), ("cer", "character"), ("uer", "token")):
+        rows = outputs(result, "reference_units")
+        rate = 100 * sum(r[f"{what}_errors"] for r in rows) / sum(r[f"reference_{what}s"] for r in rows)
+        assert value(result, f"reference_units.{name}") == pytest.approx(rate)
 
 
 def test_a_transcriber_of_other_units_is_refused(world):
