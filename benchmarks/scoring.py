@@ -1,7 +1,8 @@
 """Speed of the scoring engine against lm-eval's HFLM: same model object, same token ids, same batch budget.
 
 Rounds are paired: within a round every side scores the same pairs, in alternating order, and ratios are taken within
-the round, so that a machine that others use at the same time changes both sides. Prints Markdown.
+the round, so that a machine that others use at the same time changes both sides. Prints Markdown: speed and peak memory
+on a random model and on a shipped one, and what the row store takes (`benchmarks/store.py`).
 
     .venv/bin/python benchmarks/scoring.py --quick
 """
@@ -9,6 +10,8 @@ the round, so that a machine that others use at the same time changes both sides
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import statistics
 import subprocess
@@ -31,8 +34,10 @@ from harness.task import Answer, Ranking, RankScore, Request, task_registry
 #: Prompt and continuation tokens by direction.
 SHAPES = {"u2u": (100, 60), "u2t": (250, 30), "t2u": (30, 250), "t2t": (30, 30)}
 SIDES = ("hflm", "full", "pruned")
+CARD = "sutlm-tiny"
 TIE = 1e-4
-_ATTENTION_GAIN = 20.0
+#: Random models attend too weakly for prompts to matter, and place tells them more than it tells trained ones.
+_ATTENTION_GAIN, _PLACE_GAIN = 20.0, 0.1
 
 
 class BenchModel:
@@ -66,7 +71,8 @@ class BenchModel:
 def random_model(layers: int, width: int, vocabulary: int, sharpness: float) -> BenchModel:
     """An OPT decoder with random weights; `sharpness` is about the standard deviation of its logits.
 
-    Attention is strengthened, so that what comes next depends on the prompt as it does in a trained model.
+    Attention is strengthened and place weakened, so that what comes next depends on the prompt as it does in a trained
+    model: golds drawn from it are retrieved, and others lose from their first tokens on.
     """
     torch.manual_seed(0)
     config = OPTConfig(
@@ -77,6 +83,7 @@ def random_model(layers: int, width: int, vocabulary: int, sharpness: float) -> 
     with torch.no_grad():
         for layer in module.model.decoder.layers:
             layer.self_attn.out_proj.weight.mul_(_ATTENTION_GAIN)
+        module.model.decoder.embed_positions.weight.mul_(_PLACE_GAIN)
         module.model.decoder.final_layer_norm.weight.fill_(sharpness / (0.02 * width**0.5))
     return BenchModel(module)
 
@@ -227,11 +234,18 @@ def bench(model: Model, case: Case, rounds: int) -> list[str]:
             spread(cpu),
             f"{work.tokens / work.pair_tokens:.2f}",
             f"{work.tokens / work.floor:.2f}",
+            f"{candidates_read(case, work):.0%}",
             f"{speed:.0%} of {peak / 1e9:.0f}",
             agreement(case, values["hflm"], values[name], name),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
+
+
+def candidates_read(case: Case, work: Work) -> float:
+    """Share of the candidates' tokens that were read, those of a prompt's candidates that begin alike once."""
+    prompts = (work.pair_tokens - work.candidate_tokens) / len(case.requests[0].chosen)
+    return (work.tokens - prompts) / work.candidate_tokens
 
 
 def agreement(case: Case, expected: np.ndarray, found: np.ndarray, name: str) -> str:
@@ -243,27 +257,32 @@ def agreement(case: Case, expected: np.ndarray, found: np.ndarray, name: str) ->
     return f"{same}, {first}" if name == "pruned" else f"{np.max(np.abs(found / expected - 1)):.0e}, {same}"
 
 
-def memory(arguments: argparse.Namespace, name: str, shape: str) -> float:
-    """Peak MiB of one side beyond those of the loaded model, in a process of its own."""
-    kept = ("card", "layers", "width", "vocabulary", "budget", "n", "sharpness")
+def memory(arguments: argparse.Namespace, name: str) -> list[float]:
+    """Peak MiB of one side at each shape, beyond those of the loaded model, in a process of its own."""
+    kept = ("card", "layers", "width", "vocabulary", "budget", "n", "sharpness", "shapes")
     options = [f"--{k}={v}" for k in kept if (v := getattr(arguments, k)) is not None]
-    command = [sys.executable, __file__, "--measure", f"{name}:{shape}", f"--prompts={min(arguments.prompts, 2)}"]
+    command = [sys.executable, __file__, f"--measure={name}", f"--prompts={min(arguments.prompts, 2)}"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
-    return int(json.loads(done.stdout.splitlines()[-1])) / 2**20
+    return [size / 2**20 for size in json.loads(done.stdout.splitlines()[-1])]
 
 
 def measure(arguments: argparse.Namespace) -> None:
     """Prints the peak bytes of one side. A tiny run beforehand takes what is taken once, imports above all."""
-    name, shape = arguments.measure.split(":")
-    model = the_model(arguments)
-    run = side(name, model, the_case(arguments, model, shape), [])
+    model, peaks = the_model(arguments), []
     warm = random_model(1, 64, 100, 1.0)
-    side(name, warm, Case.draw("t2t", warm, 2, 1, 64), [])()
-    # Linux: the peak starts anew, at what is held now. (ru_maxrss would be that of the parent, which exec hands down.)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _peak_kib()
-    run()
-    print(json.dumps((_peak_kib() - before) * 1024))
+    side(arguments.measure, warm, Case.draw("t2t", warm, 2, 1, 64), [])()
+    for shape in arguments.shapes.split(","):
+        run = side(arguments.measure, model, the_case(arguments, model, shape), [])
+        # glibc keeps what was freed, and a shape would find its memory in what the one before it left.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        # Linux: the peak starts anew, at what is held now. (ru_maxrss would be the parent's, which exec hands down.)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _peak_kib()
+        run()
+        peaks.append((_peak_kib() - before) * 1024)
+        del run
+        gc.collect()
+    print(json.dumps(peaks))
 
 
 def _peak_kib() -> int:
@@ -272,39 +291,49 @@ def _peak_kib() -> int:
 
 
 def the_model(arguments: argparse.Namespace) -> Model:
-    if arguments.card:
+    if arguments.card != "random":
         return load_model(arguments.card)
     return random_model(arguments.layers, arguments.width, arguments.vocabulary, arguments.sharpness)  # type: ignore[return-value]
 
 
 def the_case(arguments: argparse.Namespace, model: Model, shape: str) -> Case:
-    draw = Case.of_card if arguments.card else Case.draw
+    draw = Case.draw if arguments.card == "random" else Case.of_card
     return draw(shape, model, arguments.n, arguments.prompts, arguments.budget)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few candidates, three rounds")
-    parser.add_argument("--card", help="CRA of this card on its corpus, instead of a random model and random tokens")
+    parser.add_argument("--card", help="only CRA of this card on its corpus (`random`: only a random model)")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--vocabulary", type=int, default=12000)
     parser.add_argument("--budget", type=int, default=4096, help="tokens per batch, of both sides")
-    parser.add_argument("--n", type=int, help="candidates per prompt (64; quick: 24)")
-    parser.add_argument("--prompts", type=int, help="prompts asked (8; quick: 4)")
+    parser.add_argument("--n", type=int, help="candidates per prompt (random: 64, quick 24; of a card: 100)")
+    parser.add_argument("--prompts", type=int, help="prompts asked (8; quick: random 3, of a card 6)")
     parser.add_argument("--rounds", type=int, help="paired rounds (5; quick: 3)")
     parser.add_argument("--shapes", default=",".join(SHAPES))
-    parser.add_argument("--sharpness", type=float, default=3.0, help="standard deviation of the model's logits")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the memory table")
+    parser.add_argument("--sharpness", type=float, default=4.0, help="standard deviation of the random model's logits")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory tables")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    for key, full, quick in (("n", 64, 24), ("prompts", 8, 4), ("rounds", 5, 3)):
-        if getattr(arguments, key) is None:
-            setattr(arguments, key, quick if arguments.quick else full)
     if arguments.measure:
         measure(arguments)
         return
-    report(arguments)
+    for card in [arguments.card] if arguments.card else ["random", CARD]:
+        report(with_sizes(arguments, card))
+    if not arguments.card:
+        from benchmarks import store
+
+        store.report(CARD, 20 if arguments.quick else 60)
+
+
+def with_sizes(arguments: argparse.Namespace, card: str) -> argparse.Namespace:
+    """The arguments for one model, with the sizes that were left open."""
+    random = card == "random"
+    sizes = {"n": (64, 24) if random else (100, 100), "prompts": (8, 3) if random else (8, 6), "rounds": (5, 3)}
+    found = {k: getattr(arguments, k) or v[arguments.quick] for k, v in sizes.items()}
+    return argparse.Namespace(**{**vars(arguments), **found, "card": card})
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -312,8 +341,9 @@ def report(arguments: argparse.Namespace) -> None:
     sizes = f"random OPT {arguments.layers} × {arguments.width}, vocabulary {arguments.vocabulary}"
     print(
         f"\n{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {torch.get_num_threads()} threads; "
-        f"{arguments.card or sizes}, {arguments.prompts} prompts × {arguments.n} candidates, {arguments.budget} tokens "
-        f"per batch, {arguments.rounds} paired rounds. Medians with ranges; × means faster than HFLM.\n"
+        f"{sizes if arguments.card == 'random' else arguments.card}, {arguments.prompts} prompts × {arguments.n} "
+        f"candidates, {arguments.budget} tokens per batch, {arguments.rounds} paired rounds. Medians with ranges; × "
+        "means faster than HFLM.\n"
     )
     columns = (
         "shape",
@@ -322,6 +352,7 @@ def report(arguments: argparse.Namespace) -> None:
         "× CPU time",
         "tokens ÷ pairs'",
         "tokens ÷ floor",
+        "candidates read",
         "of matmul GFLOP/s",
         "as HFLM",
     )
@@ -329,10 +360,10 @@ def report(arguments: argparse.Namespace) -> None:
     for name in arguments.shapes.split(","):
         print(*bench(model, the_case(arguments, model, name), arguments.rounds), sep="\n", flush=True)
     if not arguments.no_memory:
+        peaks = [memory(arguments, name) for name in SIDES]
         print("\n| shape | " + " | ".join(f"{name}, MiB" for name in SIDES) + " |\n|---|---|---|---|")
-        for name in arguments.shapes.split(","):
-            peaks = [memory(arguments, one, name) for one in SIDES]
-            print(f"| {name} | " + " | ".join(f"{p:.0f}" for p in peaks) + " |", flush=True)
+        for name, *cells in zip(arguments.shapes.split(","), *peaks, strict=True):
+            print(f"| {name} | " + " | ".join(f"{c:.0f}" for c in cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

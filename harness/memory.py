@@ -15,8 +15,12 @@ _SHARE = 0.5
 #: Batches beyond this many tokens are no faster.
 _MOST_TOKENS = {"cpu": 8192, "cuda": 65536}
 _FEWEST_TOKENS = 16
-#: Rows of logits held at once, and their copies in float32.
-_LOGIT_ROWS, _LOGIT_COPIES = 512, 3
+#: Passes beyond this many tokens are slower on a processor, whose cache no longer holds what they write.
+_PASS_TOKENS = {"cpu": 2048}
+#: Rows of logits made at once, as wide as the vocabulary each.
+LOGIT_ROWS = 256
+#: Their copies in float32.
+_LOGIT_COPIES = 3
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -27,8 +31,14 @@ def token_budget(model: Model) -> int:
     config = getattr(model.module, "config", None)
     if free is None or config is None:
         return most
-    rest = free * _SHARE - _LOGIT_ROWS * _LOGIT_COPIES * 4 * int(config.vocab_size)
+    rest = free * _SHARE - LOGIT_ROWS * _LOGIT_COPIES * 4 * int(config.vocab_size)
     return max(_FEWEST_TOKENS, min(most, int(rest / bytes_per_token(config))))
+
+
+def pass_tokens(device: torch.device | str) -> int:
+    """Tokens that a pass should read at most, however many a batch holds."""
+    kind = torch.device(device).type
+    return _PASS_TOKENS.get(kind, _MOST_TOKENS.get(kind, _MOST_TOKENS["cpu"]))
 
 
 def bytes_per_token(config: Any) -> int:

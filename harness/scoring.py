@@ -2,14 +2,15 @@
 
 Prompts are answered in groups. One pass reads the prompts of a group (with their golds, where ranks are wanted); then
 rounds of passes read the candidates, which share the prompts' keys and values (`harness/attention.py`). Where only
-the gold's rank is wanted, rounds are a few tokens wide and a candidate leaves once it cannot reach the gold: every
-token's loglikelihood is ≤ 0, so a partial sum is an upper bound, and every score grows with the sum.
+the gold's rank is wanted, a candidate leaves once it cannot reach the gold: every token's loglikelihood is ≤ 0, so a
+partial sum is an upper bound, and every score grows with the sum. How far a round reads is a guess at who leaves when;
+it moves the time, never an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -19,19 +20,15 @@ from torch import Tensor
 
 from harness.attention import Layer, PackedDecoder, Packing, Pass, Prefix
 from harness.errors import HarnessError, InputError
-from harness.memory import is_out_of_memory, release, token_budget
+from harness.memory import LOGIT_ROWS, is_out_of_memory, pass_tokens, release, token_budget
 from harness.model import Model
 from harness.segments import Segment
 from harness.task import Answer, Loglikelihoods, Ranking, Request, Unscorable
 
-#: Rows of logits made at once; the vocabulary is wide.
-_LOGIT_ROWS = 512
-#: Tokens below which a pass costs hardly less: when few candidates are left, they advance faster.
-_WORTHWHILE_TOKENS = 128
-#: Steps grow with what was read, 1 token for each of so many, so that long continuations need few passes.
-_GROWTH = 4
-#: Where a step leaves a larger share of the candidates, the next one is twice as long.
-_STAY = 0.9
+#: Tokens that could be read in the time that a pass takes whatever it reads.
+_PASS_OVERHEAD = 200
+#: Tokens at the usual loss that a candidate's own losses are averaged with.
+_USUAL_TOKENS = 4
 #: Rounding that pruning allows for, in nats and relative to the gold's loglikelihood.
 _SLACK, _RELATIVE_SLACK = 1e-3, 1e-5
 #: Batches are not halved below this many tokens.
@@ -105,13 +102,17 @@ class _Bar:
             if score.prior is not None:
                 self.priors[i] = _prior(request, score.prior, known).values[chosen]
 
-    def reachable(self, upper: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which candidates may still reach or tie with the gold under some score, given upper bounds (k,)."""
+    def room(self, upper: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Nats that candidates may lose and still reach or tie with the gold under some score; < 0 where none can.
+
+        Args:
+            upper: bounds of their loglikelihoods `(candidates,)`; the gold's is its loglikelihood.
+        """
         slack = _SLACK - _RELATIVE_SLACK * upper[self.gold]
         gold = (upper[self.gold] - self.priors[:, self.gold]) / self.divisors[:, self.gold]
-        scores = (upper + slack - self.priors) / self.divisors
-        open_: NDArray[np.bool_] = (scores >= gold[:, None] - self.tolerances).any(0)
-        return open_
+        needed = (gold[:, None] - self.tolerances) * self.divisors + self.priors
+        room: NDArray[np.float64] = upper + slack - needed.min(0)
+        return room
 
 
 def _prior(request: Request, name: str, known: Mapping[str, Answer]) -> Loglikelihoods:
@@ -163,10 +164,11 @@ class _Job:
             return self.context
         return self.context + list(self.pool.distinct[self.rows[self.gold]][:-1])
 
-    def tokens_at_first(self, width: int | None) -> int:
-        """Tokens of the prompt and of the first `width` (None: all) of each candidate."""
+    @property
+    def tokens_at_first(self) -> int:
+        """Tokens of the prompt and of each candidate: all of them, or its first two where it may leave."""
         longest = self.pool.lengths[self.rows] - 1
-        return len(self.trunk) + int(longest.sum() if width is None else np.minimum(longest, width).sum())
+        return len(self.trunk) + int((np.minimum(longest, 2) if self.bar else longest).sum())
 
 
 class _Group:
@@ -194,15 +196,19 @@ class _Group:
         """The candidates of a job."""
         return slice(self.ends[number] - len(self.jobs[number].rows), self.ends[number])
 
-    def open(self) -> NDArray[np.bool_]:
-        """Which candidates are wanted further."""
-        open_: NDArray[np.bool_] = self.known < self.lengths
+    def wanted(self) -> NDArray[np.int64]:
+        """How many more tokens each candidate is likely to be read: 0 for exactly those whose answer is known."""
+        wanted = self.lengths - self.known
         for number, job in enumerate(self.jobs):
             if job.bar:
-                sums, reachable = self.sums[self.slots(number)], np.zeros(len(job.rows), dtype=bool)
-                reachable[job.place[job.bar.reachable(sums[job.place])]] = True
-                open_[self.slots(number)] &= reachable
-        return open_
+                slots = self.slots(number)
+                sums, known, room = self.sums[slots], self.known[slots], np.full(len(job.rows), -1.0)
+                np.maximum.at(room, job.place, job.bar.room(sums[job.place]))
+                usual = sums.sum() / known.sum()
+                loss = -(sums + _USUAL_TOKENS * usual) / (known + _USUAL_TOKENS)
+                until = np.where(room >= 0, 1 + room / np.maximum(loss, 1e-9), 0)
+                wanted[slots] = np.minimum(wanted[slots], until).astype(np.int64)
+        return wanted
 
     def result(self, number: int) -> Loglikelihoods:
         """The answer to a job."""
@@ -220,24 +226,39 @@ class _Block:
         depth: tokens read of each.
         past: their keys and values.
         parents: each one's place in `past`; several may share one.
-        step: tokens of the last step.
-        planned: tokens of the next step, where that is settled.
     """
 
     slots: NDArray[np.int64]
     depth: int = 0
     past: Sequence[Layer] | None = None
     parents: NDArray[np.int64] | None = None
-    step: int = 0
-    planned: int = 0
 
     def __len__(self) -> int:
         return len(self.slots)
 
-    def only(self, keep: NDArray[np.bool_] | slice) -> _Block:
-        """The block with some of its candidates."""
+    def only(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> _Block:
+        """The block with some of its candidates, which are named in ascending order."""
         parents = None if self.parents is None else self.parents[keep]
-        return _Block(self.slots[keep], self.depth, self.past, parents, self.step, self.planned)
+        return _Block(self.slots[keep], self.depth, self.past, parents)
+
+    def halves(self, wanted: NDArray[np.int64]) -> tuple[_Block, _Block]:
+        """Those wanted the furthest and the others: apart, each can advance at its own pace."""
+        order, half = np.argsort(wanted, kind="stable"), len(self) // 2
+        return self.only(np.sort(order[half:])), self.only(np.sort(order[:half]))
+
+    def width(self, wanted: NDArray[np.int64], remaining: NDArray[np.int64]) -> int:
+        """Tokens to advance by: until those read in vain are likely to have cost as much as another pass.
+
+        Args:
+            wanted: `(candidates,)` tokens that each is likely to be read, ≥ 1.
+            remaining: `(candidates,)` tokens that each has left, no fewer.
+        """
+        if not self.depth and (wanted < remaining).any():
+            return 1  # many begin with the same token, which is then read once
+        longest = int(remaining.max())
+        left = np.bincount(wanted, minlength=longest + 1) - np.bincount(remaining, minlength=longest + 1)
+        in_vain = left[:longest].cumsum().cumsum()
+        return max(1, int(np.searchsorted(in_vain, _PASS_OVERHEAD, side="right")))
 
 
 @dataclass
@@ -277,18 +298,15 @@ class Scorer:
 
     Args:
         model: whose likelihoods are asked for.
-        batch_tokens: tokens read at once, of all prompts and candidates together; moves no number beyond rounding.
+        batch_tokens: tokens held at once, of all prompts and candidates together; moves no number beyond rounding.
             Unset means as many as memory allows.
         prune: whether candidates may stay unfinished where only ranks are wanted.
-        chunk_tokens: tokens by which candidates advance between looks at who is still wanted.
     """
 
-    def __init__(
-        self, model: Model, *, batch_tokens: int | None = None, prune: bool = True, chunk_tokens: int = 2
-    ) -> None:
-        if min(chunk_tokens, 1 if batch_tokens is None else batch_tokens) < 1:
-            raise InputError(f"Batches need ≥ 1 token; found batch_tokens={batch_tokens}, chunk_tokens={chunk_tokens}.")
-        self.model, self.prune, self.chunk_tokens = model, prune, chunk_tokens
+    def __init__(self, model: Model, *, batch_tokens: int | None = None, prune: bool = True) -> None:
+        if batch_tokens is not None and batch_tokens < 1:
+            raise InputError(f"Batches need ≥ 1 token; found batch_tokens={batch_tokens}.")
+        self.model, self.prune = model, prune
         self.batch_tokens = token_budget(model) if batch_tokens is None else batch_tokens
         self.decoder = PackedDecoder.of(model)
         self.work = Work(shared_prefix=self.decoder is not None)
@@ -337,7 +355,7 @@ class Scorer:
                 break
             job = self._job(request, answers)
             if isinstance(job, _Job):
-                tokens += job.tokens_at_first(self.chunk_tokens if job.bar else None)
+                tokens += job.tokens_at_first
             if group and tokens > self.batch_tokens:
                 break
             group.append(job)
@@ -380,48 +398,51 @@ class Scorer:
             found = iter(results)
         return [next(found) if isinstance(job, _Job) else job for job in jobs]
 
+    @property
+    def _pass_tokens(self) -> int:
+        return min(self.batch_tokens, pass_tokens(self.model.device))
+
     def _read_shared(self, decoder: PackedDecoder, group: _Group) -> None:
         prompts = self._read_prompts(decoder, group)
         stack = [_Block(np.arange(len(group.row)))]
         while stack:
             block = stack.pop()
-            size = len(block)
-            block = block.only(group.open()[block.slots])
+            wanted = group.wanted()[block.slots]
+            block, wanted = block.only(wanted > 0), wanted[wanted > 0]
             if not len(block):
                 continue
-            width = block.planned or self._width(group, block, len(block) / size)
-            ahead = np.minimum(width, group.lengths[block.slots] - 1 - block.depth)
-            if len(block) > 1 and block.depth * len(block) + int(ahead.sum()) > self.batch_tokens:
-                half = len(block) // 2
-                block = replace(block, planned=width)
-                stack += [block.only(slice(half, None)), block.only(slice(half))]
+            remaining = group.lengths[block.slots] - 1 - block.depth
+            width = block.width(wanted, remaining)
+            ahead = int(np.minimum(width, remaining).sum())
+            held = block.depth * len(block) + ahead
+            if len(block) > 1 and (ahead > self._pass_tokens or held > self.batch_tokens):
+                stack += block.halves(wanted)
             else:
                 stack.append(self._advance(decoder, group, prompts, block, width))
 
-    def _width(self, group: _Group, block: _Block, stayed: float) -> int:
-        """Tokens to advance by: all that remain, or few enough to look soon at who is still wanted.
-
-        `stayed` is the share of candidates that the last step left: where nearly all stay, looking does not pay.
-        """
-        if group.jobs[0].bar is None:
-            return int(group.lengths[block.slots].max())
-        # Candidates that begin alike share their first tokens, the more so the shorter the first steps are.
-        chunk = min(self.chunk_tokens, max(1, block.depth))
-        wide = 2 * block.step if stayed > _STAY else 0
-        return max(chunk, wide, _WORTHWHILE_TOKENS // len(block), block.depth // _GROWTH)
-
     def _read_prompts(self, decoder: PackedDecoder, group: _Group) -> list[list[Layer]]:
         """Reads prompts and golds; adds the candidates' first tokens, which prompts predict, and the golds' rest."""
-        trunks = [job.trunk for job in group.jobs]
+        prompts: list[list[Layer]] = []
+        while len(prompts) < len(group.jobs):
+            sizes = np.cumsum([len(job.trunk) for job in group.jobs[len(prompts) :]])
+            prompts += self._read_some_prompts(
+                decoder, group, len(prompts), max(1, int((sizes <= self._pass_tokens).sum()))
+            )
+        return prompts
+
+    def _read_some_prompts(self, decoder: PackedDecoder, group: _Group, first: int, number: int) -> list[list[Layer]]:
+        """Reads the prompts and golds of `number` jobs, from the `first` on."""
+        numbers = range(first, first + number)
+        trunks, ends = [group.jobs[i].trunk for i in numbers], group.prompts[first : first + number]
         lengths = np.array([len(trunk) for trunk in trunks])
         packed = Pass(Packing(lengths.tolist(), self.model.device), keep=True)
         positions = np.concatenate([np.arange(n) for n in lengths])
         states = self._read(decoder, np.concatenate([np.array(t) for t in trunks]), positions, packed)
-        predicts = positions >= np.repeat(group.prompts, lengths) - 1
-        last = np.cumsum(lengths - group.prompts + 1) - (lengths - group.prompts + 1)
-        self._add(group, states[self._tensor(predicts.nonzero()[0])], *_trunk_targets(group, last))
+        predicts = positions >= np.repeat(ends, lengths) - 1
+        last = np.cumsum(lengths - ends + 1) - (lengths - ends + 1)
+        self._add(group, states[self._tensor(predicts.nonzero()[0])], *_trunk_targets(group, numbers, last))
         layers = packed.kept()
-        return [[(k[i : i + 1, :, :n], v[i : i + 1, :, :n]) for k, v in layers] for i, n in enumerate(group.prompts)]
+        return [[(k[i : i + 1, :, :n], v[i : i + 1, :, :n]) for k, v in layers] for i, n in enumerate(ends)]
 
     def _advance(
         self, decoder: PackedDecoder, group: _Group, prompts: Sequence[Sequence[Layer]], block: _Block, width: int
@@ -445,7 +466,7 @@ class Scorer:
         targets = group.pool.tokens[group.row[slots], block.depth + 1 + column]
         self._add(group, states, np.repeat(step.starts[step.row], step.lengths) + column, targets, slots)
         past = packed.kept() if packed.keep else None
-        return _Block(block.slots, block.depth + int(step.lengths.max()), past, step.row, width)
+        return _Block(block.slots, block.depth + int(step.lengths.max()), past, step.row)
 
     def _read(
         self, decoder: PackedDecoder, ids: NDArray[np.int64], positions: NDArray[np.int64], packed: Pass
@@ -469,11 +490,14 @@ class Scorer:
         order = np.argsort(at, kind="stable")
         places, wanted = at[order], self._tensor(targets[order])
         found = []
-        for start in range(0, len(states), _LOGIT_ROWS):
-            first, last = np.searchsorted(places, [start, start + _LOGIT_ROWS])
+        for start in range(0, len(states), LOGIT_ROWS):
+            first, last = np.searchsorted(places, [start, start + LOGIT_ROWS])
             rows = self._tensor(places[first:last] - start)
-            logprobs = torch.log_softmax(self.model.logits(states[start : start + _LOGIT_ROWS]).float(), -1)
-            found.append(logprobs[rows, wanted[first:last]])
+            logits = self.model.logits(states[start : start + LOGIT_ROWS]).float()
+            # log_softmax of the wanted entries alone, without writing those of the whole vocabulary
+            highest = logits.amax(-1, keepdim=True)
+            total = (logits - highest).exp_().sum(-1).log() + highest.squeeze(-1)
+            found.append(logits[rows, wanted[first:last]] - total[rows])
         values = np.empty(len(at))
         values[order] = torch.cat(found).double().cpu().numpy()
         return values
@@ -484,7 +508,7 @@ class Scorer:
         start = 0
         while start < len(order):
             longest = int(group.lengths[order[start]] + group.prompts[group.job[order[start]]]) - 1
-            batch = order[start : start + max(1, self.batch_tokens // longest)]
+            batch = order[start : start + max(1, self._pass_tokens // longest)]
             self._read_batch(group, batch, longest)
             start += len(batch)
 
@@ -517,16 +541,16 @@ class Scorer:
 
 
 def _trunk_targets(
-    group: _Group, last: NDArray[np.int64]
+    group: _Group, numbers: range, last: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Of the states that predict something: which one, what, and for whom; `last` is where a prompt's own begin."""
-    at, targets, slots = [last[group.job]], [group.pool.tokens[group.row, 0]], [np.arange(len(group.row))]
-    for number, job in enumerate(group.jobs):
-        if job.gold is not None:
-            rest = group.pool.distinct[job.rows[job.gold]][1:]
-            at.append(last[number] + 1 + np.arange(len(rest)))
-            targets.append(np.array(rest, dtype=np.int64))
-            slots.append(np.full(len(rest), group.slots(number).start + job.gold))
+    at, targets, slots = [], [], []
+    for start, number in zip(last, numbers, strict=True):
+        job, own = group.jobs[number], group.slots(number)
+        rest = [] if job.gold is None else list(job.pool.distinct[job.rows[job.gold]][1:])
+        at += [np.full(len(job.rows), start), start + 1 + np.arange(len(rest))]
+        targets += [job.pool.tokens[job.rows, 0], np.array(rest, dtype=np.int64)]
+        slots += [np.arange(own.start, own.stop), np.full(len(rest), own.start + (job.gold or 0))]
     return np.concatenate(at), np.concatenate(targets), np.concatenate(slots)
 
 

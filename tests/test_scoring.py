@@ -40,7 +40,7 @@ TWINS = (5, 6)
 def many_rounds():
     """Lets few candidates advance as slowly as many do, so that small cases take many rounds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_WORTHWHILE_TOKENS", 1)
+        patch.setattr(scoring, "_PASS_OVERHEAD", 1)
         yield
 
 
@@ -180,13 +180,61 @@ def check(model, requests, extents, found):
 @given(
     seed=st.integers(0, 10**6),
     batch_tokens=st.sampled_from([1, 7, 40, 256, 8192]),
-    chunk_tokens=st.integers(1, 6),
+    pass_tokens=st.sampled_from([1, 20, 2048]),
+    overhead=st.sampled_from([0, 3, 10, 10**6]),
     prune=st.booleans(),
 )
-def test_answers_are_those_of_a_loop_over_pairs(model, seed, batch_tokens, chunk_tokens, prune):
+def test_answers_are_those_of_a_loop_over_pairs(model, seed, batch_tokens, pass_tokens, overhead, prune):
     requests, extents = cases(seed)
-    options = {"batch_tokens": batch_tokens, "chunk_tokens": chunk_tokens, "prune": prune}
-    check(model, requests, extents, answers(model, requests, **options))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "_PASS_OVERHEAD", overhead)
+        patch.setattr(scoring, "pass_tokens", lambda device: pass_tokens)
+        found = answers(model, requests, batch_tokens=batch_tokens, prune=prune)
+    check(model, requests, extents, found)
+
+
+@pytest.mark.parametrize("guess", ["nothing", "at random", "everything"])
+def test_guesses_at_who_leaves_when_change_no_answer(model, monkeypatch, guess):
+    draw, wanted = random.Random(0), scoring._Group.wanted
+
+    def guessed(group):
+        most, least = group.lengths - group.known, np.minimum(wanted(group), 1)
+        other = {"nothing": least, "everything": most, "at random": [draw.randint(0, n) for n in most]}[guess]
+        return np.where(wanted(group) > 0, np.maximum(least, other), 0)
+
+    monkeypatch.setattr(scoring._Group, "wanted", guessed)
+    requests, extents = cases(21, size=20)
+    check(model, requests, extents, answers(model, requests, batch_tokens=60))
+
+
+def test_logits_far_apart_do_not_overflow(opt, monkeypatch):
+    monkeypatch.setattr(opt, "logits", lambda states: opt.inner.lm_head(states) * 1e4)
+    requests, _ = cases(7)
+    expected = reference.loglikelihoods(opt, requests[0])
+    assert expected.min() < -1e4
+    np.testing.assert_allclose(answers(opt, requests[:1])["prior"].values, expected, rtol=1e-4)
+
+
+def test_a_step_ends_where_what_it_reads_in_vain_costs_another_pass(monkeypatch):
+    """Wanted are 1, 2 and 5 tokens of the 4, 4 and 5 that remain.
+
+    Read in vain is by steps of 1: none, of 2: 1 by the first, of 3: 2 by the first and 1 by the second, of 4 and 5:
+    3 and 2.
+    """
+    block = scoring._Block(np.arange(3), depth=1)
+    wanted, remaining = np.array([1, 2, 5]), np.array([4, 4, 5])
+    for overhead, width in {0: 1, 1: 2, 2: 2, 3: 3, 4: 3, 5: 5}.items():
+        monkeypatch.setattr(scoring, "_PASS_OVERHEAD", overhead)
+        assert block.width(wanted, remaining) == width
+    assert block.width(remaining, remaining) == 5
+    assert scoring._Block(np.arange(3)).width(wanted, remaining) == 1
+
+
+def test_those_that_leave_soon_are_read_apart_from_those_that_stay():
+    block = scoring._Block(np.array([3, 5, 8, 9]), depth=2, parents=np.array([0, 1, 1, 2]))
+    far, near = block.halves(np.array([7, 1, 4, 2]))
+    assert (far.slots.tolist(), far.parents.tolist()) == ([3, 8], [0, 1])
+    assert (near.slots.tolist(), near.parents.tolist()) == ([5, 9], [1, 2])
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "qwen2", "wide"])
@@ -231,7 +279,7 @@ def test_pruning_leaves_candidates_unfinished_and_saves_tokens(opt):
         Request(**{**fields(r), "ranking": Ranking(int(full[r.id].values.argmax()), r.ranking.scores[:1])})
         for r in requests[1:]
     ]
-    scorer, plain = Scorer(opt, chunk_tokens=2), Scorer(opt, prune=False)
+    scorer, plain = Scorer(opt), Scorer(opt, prune=False)
     for request, answer in scorer.answer(best):
         gold = request.ranking.gold
         assert complete(answer)[gold]
@@ -315,10 +363,9 @@ def test_a_score_is_not_divided_by_nothing():
         RankScore((1.0, 0.0))
 
 
-@pytest.mark.parametrize("options", [{"batch_tokens": 0}, {"chunk_tokens": 0}])
-def test_batches_need_tokens(opt, options):
+def test_batches_need_tokens(opt):
     with pytest.raises(InputError, match="≥ 1 token"):
-        Scorer(opt, **options)
+        Scorer(opt, batch_tokens=0)
 
 
 @pytest.fixture
@@ -368,9 +415,9 @@ def test_bytes_of_a_token(opt):
 
 
 def test_batches_fit_into_half_of_the_free_memory(opt, monkeypatch):
-    """Logits take 512 · 3 · 4 · 24 bytes; of 10 MB, 5 MB − 147,456 B remain, for 2,816 bytes a token."""
+    """Logits take 256 · 3 · 4 · 24 bytes; of 10 MB, 5 MB − 73,728 B remain, for 2,816 bytes a token."""
     monkeypatch.setattr(memory, "available_bytes", lambda device: 10**7)
-    assert memory.token_budget(opt) == (5 * 10**6 - 147456) // 2816
+    assert memory.token_budget(opt) == (5 * 10**6 - 73728) // 2816
     monkeypatch.setattr(memory, "available_bytes", lambda device: 0)
     assert memory.token_budget(opt) == 16
     monkeypatch.setattr(memory, "available_bytes", lambda device: None)
