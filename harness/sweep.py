@@ -58,6 +58,8 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 #: Finished trials before a process is fitted.
 _ENOUGH = 3
 _DATABASE_TRIES = 60
+#: Signals within so many seconds are one request: Ctrl-C reaches workers directly and through the coordinator.
+_SAME_REQUEST_S = 5.0
 
 
 class LeaseLostError(Exception):
@@ -464,7 +466,7 @@ class StopSignals:
     """Takes SIGTERM and SIGINT and remembers them: training asks between steps, so that nothing is torn."""
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        self._received_at: float | None = None
 
     def __enter__(self) -> StopSignals:
         self._before = {s: signal.signal(s, self._remember) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -474,14 +476,15 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _remember(self, number: int, _: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt  # asked twice: at once
-        self.received = number
+    def _remember(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._received_at is not None and now - self._received_at > _SAME_REQUEST_S:
+            raise KeyboardInterrupt  # asked again: at once
+        self._received_at = self._received_at or now
 
     def check(self) -> None:
         """Raises where a signal was received."""
-        if self.received is not None:
+        if self._received_at is not None:
             raise TerminatedError
 
 

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -22,6 +23,8 @@ from harness.sweep import (
     Launch,
     MixtureSampler,
     NothingWaitsError,
+    StopSignals,
+    TerminatedError,
     answers,
     enqueue_confirmations,
     open_storage,
@@ -328,6 +331,16 @@ def test_a_folder_without_a_sweep_is_refused(tmp_path):
         open_sweep(tmp_path, load_tracking_config())
     with pytest.raises(InputError, match="no sweep"):
         read_plan(tmp_path)
+
+
+def test_a_request_to_stop_that_arrives_twice_is_one_request():
+    """Ctrl-C in a terminal reaches a worker directly and through its coordinator."""
+    with StopSignals() as signals:
+        signals.check()
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(TerminatedError):
+            signals.check()
 
 
 def test_a_worker_only_takes_what_waits(tmp_path):
