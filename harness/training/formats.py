@@ -55,7 +55,7 @@ class Formatter:
             second. It teaches the likelihood of a continuation without its prompt, in the contexts that
             `Model.encode_prior` makes.
         cst_direction: which half of CST comes first: drawn per sample, or always speech (`u2t`) or text (`t2u`).
-        cst_part: probability that CST takes a random run of words in place of the whole utterance.
+        cst_part: probability that CST takes a random run of words, often the last ones, in place of the whole utterance.
     """
 
     def __init__(
@@ -150,7 +150,13 @@ class Formatter:
 
 
 def draw_run(num_words: int, rng: np.random.Generator) -> tuple[int, int]:
-    """A run of words `[first, last)`, all of one word or more equally likely."""
+    """A run of words `[first, last)`, half of the time the last ones, else all of one word or more equally likely.
+
+    The last ones because continuations are: a transcriber that hears an end mostly after whole utterances takes every
+    run that ends like one for a whole.
+    """
+    if rng.random() < 0.5:
+        return int(rng.integers(num_words)), num_words
     first, last = sorted(rng.choice(num_words + 1, size=2, replace=False).tolist())
     return first, last
 
