@@ -198,7 +198,7 @@ class _Group:
 
     def wanted(self) -> NDArray[np.int64]:
         """How many more tokens each candidate is likely to be read: 0 for exactly those whose answer is known."""
-        wanted = self.lengths - self.known
+        wanted: NDArray[np.int64] = self.lengths - self.known
         for number, job in enumerate(self.jobs):
             if job.bar:
                 slots = self.slots(number)

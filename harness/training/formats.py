@@ -55,7 +55,7 @@ class Formatter:
             second. It teaches the likelihood of a continuation without its prompt, in the contexts that
             `Model.encode_prior` makes.
         cst_direction: which half of CST comes first: drawn per sample, or always speech (`u2t`) or text (`t2u`).
-        cst_part: probability that CST takes a random run of words, often the last ones, in place of the whole utterance.
+        cst_part: probability that CST takes a run of words, often the last ones, in place of the whole utterance.
     """
 
     def __init__(

@@ -3,6 +3,7 @@ import json
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from harness.errors import CorpusError, InputError, TaskError
 from harness.evaluate import RunConfig, evaluate
 from harness.metrics.agreement import word_errors
 from harness.model import load_model
+from harness.results import Item
 from harness.scoring import Scorer
 from harness.segments import AudioSpan, Text
 from harness.store import RowStore
@@ -276,7 +278,8 @@ def test_some_of_what_was_spoken_can_be_heard(spoken):
 def test_what_is_heard_has_nearly_the_units_that_were_said(spoken, tmp_path):
     """Units change where cuttings meet: about one error a joint."""
     speech: Any = load_model("sutlm-tiny")
-    said, files = [], []
+    said: list[Item] = []
+    files: list[Path] = []
     for item in spoken.tasks["pelm"].items:
         if "audio_output" in item and "units" in item:
             said.append(item)
