@@ -14,10 +14,11 @@ from optuna.trial import TrialState, create_trial
 
 from harness.cli import main
 from harness.errors import ConfigError, InputError
-from harness.mixing.analysis import pareto_front, welch
+from harness.mixing.analysis import Answer, Comparison, pareto_front, welch
 from harness.mixing.launch import submit, wait_for
 from harness.mixing.prepare import read_plan
 from harness.mixing.simplex import lattice
+from harness.mixing.surface import CrossValidated, fit_linear
 from harness.mixing.trial import copy_state, read_outcome, saved_step, take_over, trial_folder
 from harness.sweep import (
     Launch,
@@ -139,6 +140,29 @@ def test_welch_by_hand():
 
 def test_the_front_of_three_points():
     assert pareto_front(np.array([[0.0, 2.0], [1.0, 1.0], [1.0, 2.0]])) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("r2", "rmse", "gain", "words"),
+    [
+        (0.9, 0.1, (0.5, 0.4, 0.6), "better than uniform on the surface; not confirmed by further seeds"),
+        (0.9, 0.1, (0.5, -0.1, 1.1), "cannot be told from uniform"),
+        (0.9, 0.6, (0.5, 0.4, 0.6), "cannot be told from uniform: the gain is within the error on left-out mixtures"),
+        (0.0, 0.1, (0.5, 0.4, 0.6), "cannot be told from uniform: no surface predicts mixtures it has not seen"),
+    ],
+)
+def test_what_is_said_without_further_seeds(r2, rmse, gain, words):
+    surface = fit_linear(np.eye(2), np.array([1.0, 2.0]))
+    answer = Answer(
+        key="x", higher=False, surface=surface, errors=[CrossValidated("linear", rmse, r2)], optima={},
+        mixture=(1.0, 0.0), value=1.0, value_ci95=(0.9, 1.1), shares_ci95=((0.0, 1.0), (0.0, 1.0)),
+        indifferent=np.array([True]), uniform=1.5, gain=gain[0], gain_ci95=gain[1:],
+        comparison=Comparison(None, None, None, (0, 1)),
+    )  # fmt: skip
+    assert answer.verdict == words
+    better = dataclasses.replace(answer, comparison=Comparison(-1.0, (-1.5, -0.5), 0.01, (3, 3)))
+    assert better.verdict == "better than uniform (p = 0.01, 3+ seeds each)"
+    assert dataclasses.replace(better, higher=True).verdict == "worse than uniform (p = 0.01, 3+ seeds each)"
 
 
 # --- a trial's state --------------------------------------------------------------------------------------------------

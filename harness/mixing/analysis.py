@@ -84,6 +84,11 @@ class Answer:
     comparison: Comparison
 
     @property
+    def error(self) -> CrossValidated:
+        """How well the surface's family predicts mixtures that were left out."""
+        return next(row for row in self.errors if row.family == self.surface.name)
+
+    @property
     def verdict(self) -> str:
         """Whether the best mixture can be told from the uniform one, in words."""
         if self.comparison.significant is not None:
@@ -91,9 +96,13 @@ class Answer:
             told = "better than" if better else "worse than"
             word = told if self.comparison.significant else "cannot be told from"
             return f"{word} uniform (p = {self.comparison.p:.2g}, {min(self.comparison.seeds)}+ seeds each)"
-        low, high = self.gain_ci95
-        if low <= 0 <= high:
+        # A surface through noise has narrow intervals of its own; what it says of unseen mixtures gives it away.
+        if self.error.r2 <= 0:
+            return "cannot be told from uniform: no surface predicts mixtures it has not seen"
+        if self.gain_ci95[0] <= 0:
             return "cannot be told from uniform"
+        if self.gain <= self.error.rmse:
+            return "cannot be told from uniform: the gain is within the error on left-out mixtures"
         return "better than uniform on the surface; not confirmed by further seeds"
 
 
@@ -254,13 +263,12 @@ def pareto_front(losses: Floats) -> list[int]:
 
 def _regret(answers: dict[str, Answer], points: Floats) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
+    # Looked up among the points, since a surface at one point differs from itself at many by rounding.
+    places = {key: int(np.abs(points - np.array(a.mixture)).sum(axis=1).argmin()) for key, a in answers.items()}
     for key, answer in answers.items():
         mean = answer.surface.mean(points)
         spread = float(np.ptp(mean)) or 1.0
-        table[key] = {
-            other: float((answer.surface.mean(np.array([chosen.mixture]))[0] - mean.min()) / spread)
-            for other, chosen in answers.items()
-        }
+        table[key] = {other: float((mean[place] - mean.min()) / spread) for other, place in places.items()}
     return table
 
 
