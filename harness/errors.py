@@ -23,13 +23,17 @@ class ConfigError(InputError):
 
 
 class UnknownNameError(InputError):
-    """A name that no registry holds; the message carries the nearest name and the list."""
+    """A name that no registry holds; the message carries the nearest name and the list, of many names the nearest."""
+
+    _LISTED = 30
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
         hint = f" The nearest is '{near[0]}'." if near else ""
-        listing = ", ".join(names) if names else "none"
+        shown = names if len(names) <= self._LISTED else difflib.get_close_matches(name, names, n=5, cutoff=0.0)
+        more = f", and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
+        listing = ", ".join(shown) + more if names else "none"
         super().__init__(f"There is no {kind} called '{name}'.{hint} Known: {listing}.")
 
 

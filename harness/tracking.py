@@ -91,6 +91,12 @@ class TrackingError(HarnessError):
     """Something did not reach the tracking store; results on disk are whole."""
 
 
+class AbsentError(TrackingError):
+    """The store answers, and does not hold what was asked for: bad input, exit code 2."""
+
+    exit_code = 2
+
+
 class TrackingWarning(UserWarning):
     """Something has not reached the tracking store yet; it will be tried again."""
 
@@ -306,22 +312,26 @@ def _reported(action: str, config: TrackingConfig, *, remedy: str = _LOG_AGAIN) 
             yield
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # the last: no database driver
             reason = _without_secrets(str(error).strip() or repr(error))[:500]
-            raise TrackingError(
-                f"{action} failed at {_without_secrets(config.uri)}: {reason.rstrip('.')}. {remedy}"
-            ) from error
+            absent = isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
+            kind = AbsentError if absent and remedy == _LOOK_AGAIN else TrackingError
+            raise kind(f"{action} failed at {_without_secrets(config.uri)}: {reason.rstrip('.')}. {remedy}") from error
 
 
 def _without_secrets(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
-def _open(config: TrackingConfig) -> tuple[MlflowClient, str]:
-    """A client with the id of the experiment, both made where absent."""
+def _client(config: TrackingConfig) -> MlflowClient:
     ensure_schema(config)
     _silence()
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=config.uri)
+    return MlflowClient(tracking_uri=config.uri)
+
+
+def _open(config: TrackingConfig) -> tuple[MlflowClient, str]:
+    """A client with the id of the experiment, both made where absent."""
+    client = _client(config)
     name = config.tracking.experiment
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -756,7 +766,7 @@ class StoredRun:
 
 
 def stored_runs(config: TrackingConfig, *, model: str | None = None) -> list[StoredRun]:
-    """Finished evaluations of the experiment, the latest first.
+    """Finished evaluations of the experiment, the latest first; none where there is no such experiment.
 
     Raises:
         TrackingError: if the store does not answer.
@@ -764,7 +774,11 @@ def stored_runs(config: TrackingConfig, *, model: str | None = None) -> list[Sto
     wanted = ["attributes.status = 'FINISHED'", "tags.run_id LIKE '%'"]
     wanted += [_tag_filter("model", model)] if model is not None else []
     with _reported("Looking for runs", config, remedy=_LOOK_AGAIN):
-        client, experiment = _open(config)
+        client = _client(config)
+        known = client.get_experiment_by_name(config.tracking.experiment)
+        if known is None or known.lifecycle_stage == "deleted":  # looking makes none
+            return []
+        experiment = known.experiment_id
         text, order = " and ".join(wanted), ["attributes.start_time DESC"]
         page = client.search_runs([experiment], text, order_by=order)
         found = list(page)
@@ -800,9 +814,18 @@ def register_model(
     """Puts a checkpoint with its card into the store as a model and a version of `name`: `models:/name/version`.
 
     Raises:
+        InputError: if `name` or an alias is none that MLflow takes.
         CheckpointError: if the card has no weights.
         TrackingError: if it could not be stored.
     """
+    if re.search(r"[/:]", name) or not name.strip():
+        raise InputError(f"'{name}' cannot name a registered model: leave out '/' and ':'; give another --name.")
+    for alias in aliases:
+        if not _ALIAS.fullmatch(alias):
+            raise InputError(
+                f"'{alias}' cannot be an alias: letters, digits, '_' and '-', and neither 'latest' nor a version "
+                "such as 'v1'; give another --alias."
+            )
     card.require_checkpoint()
     with _reported(f"Registering '{name}'", config, remedy=_LOOK_AGAIN):
         client, experiment = _open(config)
@@ -866,6 +889,8 @@ def _default_store(config: TrackingConfig) -> Iterator[None]:
 _MODEL_ID = "model_id"
 #: The card of a registered model, beside its checkpoint.
 _CARD = "registered.yaml"
+#: MLflow keeps `latest` and versions for itself.
+_ALIAS = re.compile(r"(?!(latest|v\d+)$)[\w-]{1,256}", re.ASCII | re.IGNORECASE)
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 
 

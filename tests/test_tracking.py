@@ -21,7 +21,7 @@ from harness.errors import CheckpointError, ConfigError, InputError
 from harness.model import ModelCard, read_card
 from harness.results import Metric, RunResult, TaskResult, read_results, write_results
 from harness.task import TaskInfo
-from harness.tracking import StoreConfig, TrackingConfig, TrackingError, load_tracking_config
+from harness.tracking import AbsentError, StoreConfig, TrackingConfig, TrackingError, load_tracking_config
 
 # How MLflow uses its libraries: raised when its database classes are first used, here by the tests themselves.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -507,6 +507,11 @@ class TestStoredRuns:
         assert logged.run_id in {r.id for r in runs}
         assert [r.id for r in tracking.stored_runs(store, model="other")] == [second.run_id]
 
+    def test_looking_for_runs_makes_no_experiment(self, store, client, logged):
+        elsewhere = replace(store, tracking=replace(store.tracking, experiment="a name with a typo"))
+        assert tracking.stored_runs(elsewhere) == []
+        assert client.get_experiment_by_name("a name with a typo") is None
+
 
 class TestRegistry:
     @pytest.fixture
@@ -544,11 +549,22 @@ class TestRegistry:
         found = client.get_logged_model(model.model_id)
         assert {m.key: m.value for m in found.metrics}["cra.u2t.pmi.r_at_1"] == 0.5
 
+    @pytest.mark.parametrize(
+        ("name", "alias", "message"),
+        [("a/b", "best", "'a/b' cannot name"), ("x", "v1", "'v1' cannot be an alias"), ("x", "Latest", "'Latest'")],
+    )
+    def test_names_that_cannot_be_are_refused_at_once(self, store, client, card, name, alias, message):
+        before = {m.name for m in client.search_registered_models()}
+        with pytest.raises(InputError, match=message):
+            tracking.register_model(store, card, name, fingerprint="abc", aliases=("fine", alias))
+        assert {m.name for m in client.search_registered_models()} == before
+
     def test_what_cannot_be_had_is_an_error(self, store, client, card):
         with pytest.raises(InputError, match="names no registered model; write models:/NAME/VERSION"):
             tracking.fetch_model(store, "models:/tiny")
-        with pytest.raises(TrackingError, match="Fetching models:/nosuch/1"):
+        with pytest.raises(AbsentError, match="Fetching models:/nosuch/1") as caught:
             tracking.fetch_model(store, "models:/nosuch/1")
+        assert caught.value.exit_code == 2
         with pytest.raises(CheckpointError, match="no weights"):
             tracking.register_model(store, replace(card, checkpoint="nowhere"), "tiny", fingerprint="")
         client.create_registered_model("bare")
