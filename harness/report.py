@@ -96,7 +96,8 @@ def _direction(results: Sequence[RunResult], task: str, key: str) -> str:
 
 def comparison_title(c: Comparison) -> str:
     """What is compared with what."""
-    return f"{len(c.labels)} runs, {len(c.rows)} metrics; differences to {c.labels[c.baseline]}"
+    metrics = "1 metric" if len(c.rows) == 1 else f"{len(c.rows)} metrics"
+    return f"{len(c.labels)} runs, {metrics}; differences to {c.labels[c.baseline]}"
 
 
 def comparison_notes(c: Comparison) -> list[str]:
@@ -108,7 +109,7 @@ def comparison_notes(c: Comparison) -> list[str]:
     if any(d.paired for d in differences):
         notes.append(
             f"Δ is paired on common items, clustered by their group, {c.num_resamples:,} resamples (seed {c.seed}); "
-            f"p of the sign-flip test, corrected by {c.correction}'s method over the table's {c.num_tests} tests; "
+            f"p of the sign-flip test, corrected by {c.correction}'s method over the table's {_tests(c.num_tests)}; "
             f"* p < {ALPHA:g}"
         )
         notes.append("mde: smallest true difference that these items show with 80 % power, before correction")
@@ -119,6 +120,10 @@ def comparison_notes(c: Comparison) -> list[str]:
     for label, fields in c.differing.items():
         notes.append(f"† {label} answers another question: {'; '.join(fields)}")
     return notes
+
+
+def _tests(number: int) -> str:
+    return "one test" if number == 1 else f"{number:,} tests"
 
 
 def comparison_table(c: Comparison, *, best: tuple[str, str] = ("", "^")) -> Table:
