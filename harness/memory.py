@@ -15,8 +15,8 @@ _SHARE = 0.5
 #: Batches beyond this many tokens are no faster.
 _MOST_TOKENS = {"cpu": 8192, "cuda": 65536}
 _FEWEST_TOKENS = 16
-#: Passes beyond this many tokens are slower on a processor, whose cache no longer holds what they write.
-_PASS_TOKENS = {"cpu": 2048}
+#: On a processor passes beyond this many tokens are hardly faster, and hold more.
+_PASS_TOKENS = {"cpu": 1536}
 #: Rows of logits made at once, as wide as the vocabulary each.
 LOGIT_ROWS = 256
 #: Their copies in float32.
