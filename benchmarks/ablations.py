@@ -3,13 +3,15 @@
     harness run --model sutlm-tiny-ast,sutlm-tiny-cst,sutlm-tiny-nomix --tasks cra --output out/ablations
     python benchmarks/ablations.py out/ablations/*
 
-Reads results folders, joins their items by id, and prints R@1 over u2t and t2u together (best of `sum` and `pmi`
-per model) with the paired difference of every two runs, clustered by speaker.
+Reads results folders, joins their items by id, and prints over u2t and t2u together R@1 and the mean rank of the gold
+(each under the better of `sum` and `pmi` of a model) and its negative loglikelihood per second or character, with the
+paired difference of every two runs, clustered by speaker, p corrected over the differences of a measure.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -18,38 +20,51 @@ from harness.results import Item, read_results
 from harness.stats import bootstrap_ci, holm, join_items, paired_difference
 
 DIRECTIONS = ("u2t", "t2u")
+SCORES = ("sum", "pmi")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="results folders with the task cra")
-    runs = {r.model["name"]: r.tasks["cra"].items for r in map(read_results, parser.parse_args().runs)}
-    recall = {name: best_score(items) for name, items in runs.items()}
+    runs = {
+        run.model["name"]: [i for i in run.tasks["cra"].items if i["direction"] in DIRECTIONS and "failed" not in i]
+        for run in map(read_results, parser.parse_args().runs)
+    }
     groups = {item["id"]: item["group"] for items in runs.values() for item in items}
-    print("| model | score | R@1 over u2t + t2u | 95 % interval |\n|---|---|---|---|")
-    for name, (score, values) in recall.items():
-        ids = sorted(values)
-        ci = bootstrap_ci([values[i] for i in ids], [groups[i] for i in ids], seed=0, support=(0.0, 1.0))
+    compare("R@1", {name: best(items, recall_at_1, higher=True) for name, items in runs.items()}, groups)
+    compare("rank of the gold", {name: best(items, rank, higher=False) for name, items in runs.items()}, groups)
+    nll = {name: ("-", {i["id"]: float(i["gold_nll"]) for i in items}) for name, items in runs.items()}
+    compare("nats per second or character of the gold", nll, groups)
+
+
+def compare(what: str, values: dict[str, tuple[str, dict[str, float]]], groups: dict[str, str]) -> None:
+    print(f"\n| model | score | {what} | 95 % interval |\n|---|---|---|---|")
+    for name, (score, value) in values.items():
+        ids = sorted(value)
+        ci = bootstrap_ci([value[i] for i in ids], [groups[i] for i in ids], seed=0)
         print(f"| {name} | {score} | {ci.value:.3f} | {bounds(ci.bounds)} |")
     found = {}
-    for a, b in combinations(recall, 2):
-        ids, x, y = join_items(recall[a][1], recall[b][1])
+    for a, b in combinations(values, 2):
+        ids, x, y = join_items(values[a][1], values[b][1])
         found[f"{a} − {b}"] = paired_difference(x, y, [groups[i] for i in ids], seed=0)
     corrected = holm({name: d.p_value for name, d in found.items()})
-    print("\n| paired difference | R@1 | 95 % interval | p (Holm) | detectable |\n|---|---|---|---|---|")
+    print(f"\n| paired difference | {what} | 95 % interval | p (Holm) | detectable |\n|---|---|---|---|---|")
     for name, d in found.items():
         detectable = "-" if d.minimal_detectable is None else f"{d.minimal_detectable:.3f}"
         print(f"| {name} | {d.difference:+.3f} | {bounds(d.ci95)} | {corrected[name]:.4f} | {detectable} |")
 
 
-def best_score(items: list[Item]) -> tuple[str, dict[str, float]]:
-    by_score = {score: recall_at_1(items, score) for score in ("sum", "pmi")}
-    return max(by_score.items(), key=lambda pair: sum(pair[1].values()))
+def best(items: list[Item], measure: Callable[[Ranks], float], *, higher: bool) -> tuple[str, dict[str, float]]:
+    by_score = {score: {i["id"]: measure(ranks(i, score)) for i in items} for score in SCORES}
+    return (max if higher else min)(by_score.items(), key=lambda pair: sum(pair[1].values()))
 
 
-def recall_at_1(items: list[Item], score: str) -> dict[str, float]:
-    rows = [i for i in items if i["direction"] in DIRECTIONS and "failed" not in i]
-    return {i["id"]: ranks(i, score).recall_at(1) for i in rows}
+def recall_at_1(ranks: Ranks) -> float:
+    return ranks.recall_at(1)
+
+
+def rank(ranks: Ranks) -> float:
+    return ranks.better + (ranks.tied + 1) / 2
 
 
 def ranks(item: Item, score: str) -> Ranks:

@@ -271,8 +271,8 @@ def _beside(analysis: Analysis) -> list[_Block]:
     columns: list[tuple[str, list[Outcome]]] = []
     if uniform.any():
         columns.append(("uniform", [o for o, at in zip(swept, uniform, strict=True) if at]))
-    for objective, answer in analysis.answers.items():
-        sign = -1.0 if answer.higher else 1.0
+    for objective in analysis.plan.spec.objectives:
+        sign = -1.0 if analysis.plan.higher(objective) else 1.0
         best = min(swept, key=lambda o: sign * o.metrics[objective].value)
         columns.append((f"best trial for {objective}", [best]))
     rows = []

@@ -56,7 +56,7 @@ def surface_figure(analysis: Analysis, answer: Answer) -> Figure:
         (shown, axes[0], f"{answer.key}\n({better} is better)"),
         (spread, axes[1], "its standard deviation"),
     ):
-        bar = figure.colorbar(filled, ax=list(row), shrink=0.85, format="%.3g", ticks=filled.levels[::3])
+        bar = figure.colorbar(filled, ax=list(row), shrink=0.85, format="%.3g", ticks=_ticks(filled.levels))
         bar.set_label(label, fontsize=8)
         bar.ax.tick_params(labelsize=7)
     figure.suptitle(f"{answer.key}: {answer.surface.name}", fontsize=10)
@@ -81,10 +81,23 @@ def _panel(analysis: Analysis, answer: Answer, face: Sequence[int]) -> tuple[Flo
 
 
 def _levels(arrays: Sequence[Floats]) -> Floats:
-    """Bounds of colors, each of which takes as much area as the next: one bad corner does not hide all the rest."""
+    """Bounds of colors, each of which takes about as much area as the next: one bad corner does not hide all the rest.
+
+    Bounds nearer than 1 % of the range are one, so that a flat surface does not look rugged.
+    """
     values = np.concatenate(arrays)
-    levels = np.unique(np.quantile(values, np.linspace(0, 1, _COLORS + 1)))
-    return levels if np.ptp(levels) > 1e-9 * np.abs(levels).max() else levels[0] + np.linspace(-0.5, 0.5, _COLORS + 1)
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        return low + np.linspace(-0.5, 0.5, _COLORS + 1)
+    levels = [low]
+    for level in [*np.quantile(values, np.linspace(0, 1, _COLORS + 1))[1:-1], high]:
+        if level - levels[-1] >= 0.01 * (high - low):
+            levels.append(float(level))
+    return np.array([*levels[:-1], high])
+
+
+def _ticks(levels: Floats) -> Floats:
+    return np.asarray(levels[np.unique(np.linspace(0, len(levels) - 1, 5).round().astype(int))])
 
 
 def _fill(axis: Axes, xy: Floats, values: Floats, levels: Floats, colors: str) -> Any:
