@@ -144,6 +144,15 @@ def test_everybody_can_use_it(pages, watched, screenshots, name, scheme, width):
     page.screenshot(path=screenshots / f"{name}-{scheme}-{width}.png", full_page=True)
 
 
+@pytest.mark.parametrize("name", ["report", "comparison", "leaderboard"])
+def test_paper_cuts_nothing_off(pages, watched, name):
+    page = watched(width=718, color_scheme="dark")  # of A4, without margins of a centimeter
+    page.goto(pages[name].as_uri())
+    page.emulate_media(media="print")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 718
+    assert page.evaluate("() => getComputedStyle(document.documentElement).getPropertyValue('--s0')") == "#1f3fd0"
+
+
 def test_paper_has_numbers_and_figures_but_no_controls(report, watched, screenshots):
     page = watched()
     page.goto(report.as_uri())
