@@ -18,7 +18,7 @@ _FEWEST_TOKENS = 16
 #: On a processor passes beyond this many tokens are hardly faster, and hold more.
 _PASS_TOKENS = {"cpu": 1536}
 #: Rows of logits made at once, as wide as the vocabulary each.
-LOGIT_ROWS = 256
+LOGIT_ROWS = 512
 #: Their copies in float32.
 _LOGIT_COPIES = 3
 _CGROUP = Path("/sys/fs/cgroup")

@@ -493,11 +493,8 @@ class Scorer:
         for start in range(0, len(states), LOGIT_ROWS):
             first, last = np.searchsorted(places, [start, start + LOGIT_ROWS])
             rows = self._tensor(places[first:last] - start)
-            logits = self.model.logits(states[start : start + LOGIT_ROWS]).float()
-            # log_softmax of the wanted entries alone, without writing those of the whole vocabulary
-            highest = logits.amax(-1, keepdim=True)
-            total = (logits - highest).exp_().sum(-1).log() + highest.squeeze(-1)
-            found.append(logits[rows, wanted[first:last]] - total[rows])
+            logprobs = torch.log_softmax(self.model.logits(states[start : start + LOGIT_ROWS]).float(), -1)
+            found.append(logprobs[rows, wanted[first:last]])
         values = np.empty(len(at))
         values[order] = torch.cat(found).double().cpu().numpy()
         return values

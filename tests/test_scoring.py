@@ -415,9 +415,9 @@ def test_bytes_of_a_token(opt):
 
 
 def test_batches_fit_into_half_of_the_free_memory(opt, monkeypatch):
-    """Logits take 256 · 3 · 4 · 24 bytes; of 10 MB, 5 MB − 73,728 B remain, for 2,816 bytes a token."""
+    """Logits take 512 · 3 · 4 · 24 bytes; of 10 MB, 5 MB − 147,456 B remain, for 2,816 bytes a token."""
     monkeypatch.setattr(memory, "available_bytes", lambda device: 10**7)
-    assert memory.token_budget(opt) == (5 * 10**6 - 73728) // 2816
+    assert memory.token_budget(opt) == (5 * 10**6 - 147456) // 2816
     monkeypatch.setattr(memory, "available_bytes", lambda device: 0)
     assert memory.token_budget(opt) == 16
     monkeypatch.setattr(memory, "available_bytes", lambda device: None)
