@@ -340,6 +340,13 @@ def test_missing_labels_are_told(tmp_path):
         evaluate(Toy(), RunConfig(("slue_ner",), str(tmp_path / "bare.jsonl")))
 
 
+def test_what_is_labeled_for_it_is_trained_on_before_the_training_split(tmp_path):
+    splits = ("fine-tune", "train", "dev", "test")
+    write_manifest(tmp_path / "both.jsonl", [Utterance(s, "a.wav", 16_000, 1.0, "x", "s", s) for s in splits])
+    with pytest.raises(CorpusError, match="1 of 1 utterances of both:fine-tune, such as 'fine-tune', lack the labels"):
+        evaluate(Toy(), RunConfig(("slue_ner",), str(tmp_path / "both.jsonl")))
+
+
 def test_a_text_model_is_not_trained_on_speech_alone(corpus):
     with pytest.raises(InputError, match="A model of text cannot be trained on speech"):
         run(corpus, "slue_sa", train_on=["speech"])
