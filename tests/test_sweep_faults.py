@@ -1,12 +1,11 @@
 """Workers that are killed, suspended, stopped and joined late: every trial is done once, none is lost."""
 
+import contextlib
 import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
+import sqlite3
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +13,13 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from harness.mixing.trial import Ask, run_trial, saved_step, trial_folder
-from harness.sweep import end_silent_runs, origin, outcomes, report_sweep, start_sweep, status
+from harness.sweep import end_silent_runs, origin, outcomes, report_sweep, start_sweep, status, storage_url
 from harness.tracking import ensure_schema
 from harness.training.train import training_data
+from tests.postgresql import cluster
 from tests.toy_sweep import quick_faults, toy_folder, toy_spec, work
 
-TRIALS = 14
+TRIALS, STEPS = 14, 60
 #: On a busy machine; what is waited for happens within seconds otherwise.
 PATIENCE_S = 240
 
@@ -35,8 +35,10 @@ def toy(harness_home, tmp_path_factory):
 class Crew:
     """Worker processes, forked from one that has imported everything."""
 
-    def __init__(self, sweep, storage):
+    def __init__(self, sweep, storage, tracking):
         self.sweep, self.storage = sweep, storage
+        urls = [storage_url(sweep.plan, sweep.folder, tracking.sweep), tracking.uri]
+        self.files = [url.removeprefix("sqlite:///") for url in urls if url.startswith("sqlite:///")]
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.toy_sweep", "mlflow", "harness.tasks.cra"])
         self.workers = []
@@ -49,16 +51,16 @@ class Crew:
         return worker
 
     def freeze_in_training(self, *but):
-        """Suspends a worker in a trial that has a checkpoint, and returns both."""
+        """Suspends a worker in the middle of a trial's training, and returns both."""
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             for trial in self.running():
                 pid = int(trial.user_attrs.get("worker", ":0").rpartition(":")[2])
                 worker = next((w for w in self.workers if w.pid == pid and w not in but), None)
-                if worker and self.step(trial) > 0:
+                if worker and self.trains(trial):
                     os.kill(pid, signal.SIGSTOP)
-                    time.sleep(0.2)  # whatever it was writing to the database is written
-                    if any(t.number == trial.number for t in self.running()) and self.step(trial) > 0:
+                    time.sleep(0.2)  # it takes the signal at its next chance
+                    if self.writable() and self.trains(trial) and trial.number in [t.number for t in self.running()]:
                         return worker, trial
                     os.kill(pid, signal.SIGCONT)
             time.sleep(0.05)
@@ -67,8 +69,20 @@ class Crew:
     def running(self):
         return [t for t in self.sweep.trials if t.state == TrialState.RUNNING]
 
-    def step(self, trial):
-        return max((saved_step(p) for p in trial_folder(self.sweep.folder, origin(trial)).glob("state-?")), default=0)
+    def trains(self, trial):
+        """Whether it has a state to resume from, and so many steps to go that it cannot end unnoticed."""
+        states = trial_folder(self.sweep.folder, origin(trial)).glob("state-?")
+        return 0 < max((saved_step(p) for p in states), default=0) <= STEPS // 2
+
+    def writable(self):
+        """Whether no suspended process holds a database file that the others need."""
+        for file in self.files:
+            with contextlib.closing(sqlite3.connect(file, timeout=2)) as database:
+                try:
+                    database.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    return False
+        return True
 
     def wait(self, condition):
         until = time.monotonic() + PATIENCE_S
@@ -86,10 +100,10 @@ class Crew:
 def survive(toy, storage):
     tracking = quick_faults(storage=storage)
     ensure_schema(tracking)
-    spec = toy_spec(toy, trials=TRIALS, tokens=256 * 60)
+    spec = toy_spec(toy, trials=TRIALS, tokens=256 * STEPS)
     folder = toy / ("postgresql" if storage else "sqlite")
     sweep = start_sweep(spec, folder, tracking)
-    crew = Crew(sweep, storage)
+    crew = Crew(sweep, storage, tracking)
     try:
         for _ in range(3):
             crew.join()
@@ -158,63 +172,10 @@ def test_on_sqlite(toy):
     survive(toy, None)
 
 
-@pytest.fixture
-def postgresql(tmp_path):
-    """A server of this test's own on a free port, stopped by its process id."""
-    pytest.importorskip("psycopg", reason="needs psycopg: pip install 'sutlm-harness[cluster]'")
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [
-        Path(p).parent for p in [shutil.which("initdb")] if p
-    ]
-    if not binaries:
-        pytest.skip("needs a PostgreSQL server: apt-get install postgresql")
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    data = Path("/tmp") / f"harness-pg-{os.getpid()}"
-    data.mkdir()
-    if as_user:
-        shutil.chown(data, "postgres")
-    port = free_port()
-    subprocess.run([*as_user, binaries[-1] / "initdb", "-D", data / "db", "-A", "trust", "-U", "harness"], check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    options: list[str | Path] = [
-        "-D",
-        data / "db",
-        "-p",
-        str(port),
-        "-k",
-        data,
-        "-c",
-        "listen_addresses=127.0.0.1",
-        "-c",
-        "fsync=off",
-    ]
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen([*as_user, binaries[-1] / "postgres", *options], stderr=log)
-    try:
-        url = f"postgresql://harness@127.0.0.1:{port}/postgres"
-        import psycopg
-
-        for _ in range(200):
-            try:
-                psycopg.connect(url).close()
-                break
-            except psycopg.OperationalError:
-                time.sleep(0.1)
-        yield url
-    finally:
-        pid = int((data / "db" / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(pid, signal.SIGINT)  # ends connections, then itself
-        server.wait(30)
-        shutil.rmtree(data)
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.slow
-def test_on_postgresql(toy, postgresql):
-    survive(toy, postgresql)
+def test_on_postgresql(toy):
+    pytest.importorskip("psycopg", reason="needs psycopg: pip install -e '.[dev,cluster]'")
+    with cluster() as one:
+        one.query("postgres", "CREATE ROLE sweep LOGIN PASSWORD 'trials' CREATEDB")
+        one.query("postgres", "CREATE DATABASE sweep OWNER sweep")
+        survive(toy, f"postgresql://sweep:trials@127.0.0.1:{one.port}/sweep")
