@@ -614,9 +614,8 @@ def _compare(a: argparse.Namespace) -> int:
     )  # fmt: skip
     style = "json" if a.json else a.format
     if style == "table":
-        tty = sys.stdout.isatty()
-        width = os.get_terminal_size().columns if tty else 10**6
-        for block in report.comparison_blocks(found, width, best=("[bold]", "[/bold]") if tty else ("", "^")):
+        best = ("[bold]", "[/bold]") if sys.stdout.isatty() else ("", "^")
+        for block in report.comparison_blocks(found, _width(), best=best):
             _print_table(block)
     elif style == "json":
         _print_json(report.comparison_data(found))
@@ -669,7 +668,7 @@ def _report(a: argparse.Namespace) -> int:
 
 def _leaderboard(a: argparse.Namespace) -> int:
     from harness.compare import leaderboard, registered_tasks
-    from harness.report import board_markdown, board_table
+    from harness.report import board_blocks, board_markdown
     from harness.results import read_results
     from harness.tracking import fetch_run, load_tracking_config, stored_runs
 
@@ -692,7 +691,8 @@ def _leaderboard(a: argparse.Namespace) -> int:
         print("\n\n".join(map(board_markdown, boards)))
     else:
         for board in boards:
-            _print_table(board_table(board))
+            for block in board_blocks(board, _width()):
+                _print_table(block)
     return 0
 
 
@@ -825,6 +825,11 @@ class _Progress:
         elif not self._quiet and (done == total or time.monotonic() - self._last >= 10):
             self._last = time.monotonic()
             print(f"{what} {done}/{total} {detail}".rstrip(), file=sys.stderr, flush=True)
+
+
+def _width() -> int:
+    """Characters of a line of the terminal; into files and pipes lines may be as long as they like."""
+    return os.get_terminal_size().columns if sys.stdout.isatty() else 10**6
 
 
 def _print_table(table: Table, *, left: bool = False) -> None:

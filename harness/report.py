@@ -7,7 +7,7 @@ import io
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.config import plain
@@ -147,21 +147,35 @@ def comparison_table(c: Comparison, *, best: tuple[str, str] = ("", "^")) -> Tab
 
 def comparison_blocks(c: Comparison, width: int, *, best: tuple[str, str] = ("", "^")) -> list[Table]:
     """The table in as many parts, each with some of the runs, as it takes to fit `width` characters."""
-    plainly = comparison_table(c)
-    widths = [max(len(line[i]) for line in (plainly.columns, *plainly.rows)) + 3 for i in range(len(plainly.columns))]
-    blocks: list[list[int]] = [[]]
-    for i in range(3, len(widths)):
-        if blocks[-1] and sum(widths[j] for j in (0, 1, 2, *blocks[-1], i)) > width:
-            blocks.append([])
-        blocks[-1].append(i)
-    table = comparison_table(c, best=best)
-    out = []
-    for n, block in enumerate(blocks):
-        rows = [tuple(row[i] for i in (0, 1, 2, *block)) for row in table.rows]
-        columns = tuple(table.columns[i] for i in (0, 1, 2, *block))
-        notes = table.notes if n == len(blocks) - 1 else ()
-        out.append(Table(table.title if n == 0 else "", columns, tuple(r for r in rows if any(r)), notes=notes))
-    return out
+    blocks = _blocks(comparison_table(c), width, first=3)  # marks take no width
+    parts = _parts(comparison_table(c, best=best), blocks)
+    return [replace(part, rows=tuple(row for row in part.rows if any(row))) for part in parts]
+
+
+def _blocks(table: Table, width: int, *, first: int) -> list[list[int]]:
+    """Columns of parts that fit `width` characters; the `first` ones are in every part."""
+    widths = [max(len(line[i]) for line in (table.columns, *table.rows)) + 3 for i in range(len(table.columns))]
+    repeated = list(range(first))
+    blocks = [repeated]
+    for i in range(first, len(widths)):
+        if len(blocks[-1]) > first and sum(widths[j] for j in (*blocks[-1], i)) > width:
+            blocks.append(repeated)
+        blocks[-1] = [*blocks[-1], i]
+    return blocks
+
+
+def _parts(table: Table, blocks: Sequence[Sequence[int]]) -> list[Table]:
+    """A table for each of the blocks: the title on the first, the notes below the last."""
+    return [
+        Table(
+            table.title if n == 0 else "",
+            tuple(table.columns[i] for i in block),
+            tuple(tuple(row[i] for i in block) for row in table.rows),
+            notes=table.notes if n == len(blocks) - 1 else (),
+            left=frozenset(place for place, i in enumerate(block) if i in table.left),
+        )
+        for n, block in enumerate(blocks)
+    ]
 
 
 def comparison_markdown(c: Comparison) -> str:
@@ -322,6 +336,12 @@ def board_table(board: Board) -> Table:
     last = len(board.keys) + 3
     columns = ("#", "model", *board.keys, "when", "run")
     return Table(f"{board.signature}; best first by {board.by}", columns, rows, left=frozenset({1, last}))
+
+
+def board_blocks(board: Board, width: int) -> list[Table]:
+    """The table in as many parts, each with some of the metrics, as it takes to fit `width` characters."""
+    table = board_table(board)
+    return _parts(table, _blocks(table, width, first=2))
 
 
 def board_markdown(board: Board) -> str:

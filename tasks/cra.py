@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -228,14 +229,14 @@ def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dic
 
     for score in SCORES:
         for k in (1, 5):
-            add(f"{score}.r_at_{k}", True, float(np.mean([chance_recall_at(k, n) for n in counts])), share=True)
-        add(f"{score}.mrr", True, float(np.mean([chance_reciprocal_rank(n) for n in counts])), share=True)
+            add(f"{score}.r_at_{k}", True, fmean(chance_recall_at(k, n) for n in counts), share=True)
+        add(f"{score}.mrr", True, fmean(chance_reciprocal_rank(n) for n in counts), share=True)
         mids = [_ranks(r, score).mid for r in rows]
         median = bootstrap_ci(mids, groups, seed=seed, statistic="median")
         chance = float(np.median([chance_rank(n) for n in counts]))
         out[f"cra.{direction}.{score}.median_rank"] = median.metric(higher_is_better=False, chance=chance)
     for score in ("sum", "pmi") if "candidate_ce" in rows[0] else ():
-        level = float(np.mean([chance_cross_entropy(n) for n in counts])) if score == "pmi" else None
+        level = fmean(chance_cross_entropy(n) for n in counts) if score == "pmi" else None
         add(f"{score}.candidate_ce", False, level)
     add("gold_nll", False, None)
     add("gold_pmi", True, 0.0)

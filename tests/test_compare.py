@@ -345,6 +345,17 @@ def test_the_leaderboard_keeps_the_latest_of_each_model_and_protocol(runs):
     assert report.board_markdown(board).count("\n| ") == 4
 
 
+def test_on_a_narrow_terminal_a_leaderboard_names_the_models_in_each_of_its_tables(runs):
+    [board] = leaderboard([(r, float(i)) for i, r in enumerate(runs)], tasks=TASKS, by=KEY)
+    table, blocks = report.board_table(board), report.board_blocks(board, 80)
+    assert len(blocks) > 1
+    assert all(b.columns[:2] == ("#", "model") for b in blocks)
+    assert tuple(c for b in blocks for c in b.columns[2:]) == table.columns[2:]
+    assert [[row[:2] for row in b.rows] for b in blocks] == [[row[:2] for row in table.rows]] * len(blocks)
+    assert [b.columns[i] for b in blocks for i in sorted(b.left) if i > 1] == ["run"]
+    assert report.board_blocks(board, 10_000) == [table]
+
+
 def test_a_lower_metric_ranks_the_other_way(runs):
     [board] = leaderboard([(r, float(i)) for i, r in enumerate(runs)], tasks=TASKS, by="cra.u2t.gold_nll")
     assert [s.model for s in board.standings] == ["good", "middling", "bad"]

@@ -295,7 +295,7 @@ def test_metrics_worked_out_by_hand(cra, three):
     assert found["pmi.r_at_5"] == 1.0
     assert found["gold_nll"] == pytest.approx((4 / 2 + 3 / 4 + 6 / 8) / 3)
     assert found["gold_pmi"] == pytest.approx((2 - 1 + 3) / 3)
-    assert metrics["cra.t2t.sum.r_at_1"].chance == pytest.approx(1 / 3)
+    assert metrics["cra.t2t.sum.r_at_1"].chance == 1 / 3
     assert metrics["cra.t2t.sum.mrr"].chance == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
     assert metrics["cra.t2t.pmi.candidate_ce"].chance == pytest.approx(math.log(3))
     assert metrics["cra.t2t.sum.median_rank"].chance == 2
