@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from harness.task import Answer, Ranking, RankScore, Request, task_registry
 
 #: Prompt and continuation tokens by direction.
 SHAPES = {"u2u": (100, 60), "u2t": (250, 30), "t2u": (30, 250), "t2t": (30, 30)}
-SIDES = ("hflm", "full", "pruned")
+SIDES = ("hflm", "full", "pruned", "pruned by pmi")
 CARD = "sutlm-tiny"
 TIE = 1e-4
 #: Random models attend too weakly for prompts to matter, and place tells them more than it tells trained ones.
@@ -162,13 +162,15 @@ def hflm(model: Model, case: Case) -> Callable[[], np.ndarray]:
     return run
 
 
-def ours(model: Model, case: Case, prune: bool, works: list[Work]) -> Callable[[], np.ndarray]:
+def ours(model: Model, case: Case, name: str, works: list[Work]) -> Callable[[], np.ndarray]:
     """The engine on the same pairs."""
-    known = case.known(model)
+    known, requests = case.known(model), case.requests
+    if name == "pruned by pmi":
+        requests = [replace(r, ranking=Ranking(r.ranking.gold, r.ranking.scores[-1:])) for r in requests if r.ranking]
 
     def run() -> np.ndarray:
-        scorer = Scorer(model, batch_tokens=case.budget, prune=prune)
-        values = np.stack([a.values for _, a in scorer.answer(case.requests, known=known)])
+        scorer = Scorer(model, batch_tokens=case.budget, prune=name != "full")
+        values = np.stack([a.values for _, a in scorer.answer(requests, known=known)])
         works.append(scorer.work)
         return values
 
@@ -176,7 +178,7 @@ def ours(model: Model, case: Case, prune: bool, works: list[Work]) -> Callable[[
 
 
 def side(name: str, model: Model, case: Case, works: list[Work]) -> Callable[[], np.ndarray]:
-    return hflm(model, case) if name == "hflm" else ours(model, case, name == "pruned", works)
+    return hflm(model, case) if name == "hflm" else ours(model, case, name, works)
 
 
 @dataclass
@@ -212,6 +214,8 @@ def flops(model: Model, work: Work) -> float:
 def bench(model: Model, case: Case, rounds: int) -> list[str]:
     """Rows of the table of one shape."""
     works: dict[str, list[Work]] = {name: [] for name in SIDES}
+    [answer] = case.known(model).values()
+    prior = {name: answer.values if name == "pruned by pmi" else np.zeros(1) for name in SIDES}  # type: ignore[union-attr]
     runs = {name: side(name, model, case, works[name]) for name in SIDES}
     times: dict[str, list[Timing]] = {name: [] for name in SIDES}
     values: dict[str, np.ndarray] = {}
@@ -222,7 +226,7 @@ def bench(model: Model, case: Case, rounds: int) -> list[str]:
             times[name].append(timing)
             peak = max(peak, matmul_peak())
     rows = []
-    for name in ("full", "pruned"):
+    for name in SIDES[1:]:
         wall = [a.wall / b.wall for a, b in zip(times["hflm"], times[name], strict=True)]
         cpu = [a.cpu / b.cpu for a, b in zip(times["hflm"], times[name], strict=True)]
         work = works[name][-1]
@@ -236,7 +240,7 @@ def bench(model: Model, case: Case, rounds: int) -> list[str]:
             f"{work.tokens / work.floor:.2f}",
             f"{candidates_read(case, work):.0%}",
             f"{speed:.0%} of {peak / 1e9:.0f}",
-            agreement(case, values["hflm"], values[name], name),
+            agreement(case, values["hflm"] - prior[name], values[name] - prior[name], name),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
@@ -249,12 +253,12 @@ def candidates_read(case: Case, work: Work) -> float:
 
 
 def agreement(case: Case, expected: np.ndarray, found: np.ndarray, name: str) -> str:
-    """Largest relative difference of scores, and how many golds have the same rank by `sum`."""
+    """Largest relative difference of scores, and how many golds have the same rank by them."""
     golds = [r.ranking.gold for r in case.requests if r.ranking]
     ranks = [[int((v > v[g] + TIE).sum()) for v, g in zip(values, golds, strict=True)] for values in (expected, found)]
     same = f"{sum(a == b for a, b in zip(*ranks, strict=True))}/{len(golds)} ranks"
     first = f"R@1 {np.mean([r == 0 for r in ranks[0]]):.2f}"
-    return f"{same}, {first}" if name == "pruned" else f"{np.max(np.abs(found / expected - 1)):.0e}, {same}"
+    return f"{same}, {first}" if name != "full" else f"{np.max(np.abs(found / expected - 1)):.0e}, {same}"
 
 
 def memory(arguments: argparse.Namespace, name: str) -> list[float]:

@@ -37,7 +37,7 @@ from harness.mixing.launch import run_local, submit, wait_for
 from harness.mixing.prepare import Plan, Progress, prepare, read_plan
 from harness.mixing.simplex import SAME, Floats, describe, from_sticks, nearest, to_sticks
 from harness.mixing.spec import SweepSpec
-from harness.mixing.surface import expected_improvement, scalarize
+from harness.mixing.surface import Excess, expected_improvement, scalarize
 from harness.mixing.trial import Ask, Outcome, read_outcome, run_trial, trial_folder
 from harness.tracking import (
     SweepConfig,
@@ -86,8 +86,9 @@ class MixtureSampler(optuna.samplers.BaseSampler):
     Args:
         parts: names of the shares.
         candidates: the allowed mixtures, `(points, k)`.
-        kind: `gp`: expected improvement of a Gaussian process, objectives scalarized as in ParEGO; `tpe`: Optuna's
-            tree-structured Parzen estimator over stick-breaking coordinates, moved to the nearest candidate; `random`.
+        kind: `gp`: expected improvement of a Gaussian process on the scale of `Excess`, objectives scalarized as in
+            ParEGO; `tpe`: Optuna's tree-structured Parzen estimator over stick-breaking coordinates, moved to the
+            nearest candidate; `random`.
         seed: of every draw.
     """
 
@@ -125,7 +126,8 @@ class MixtureSampler(optuna.samplers.BaseSampler):
             return int(rng.integers(len(self.candidates)))
         if self.kind == "tpe":
             return self._parzen(mixtures, losses, rng)
-        gain = expected_improvement(self.candidates, mixtures, scalarize(losses, rng=rng), pending)
+        scaled = np.column_stack([Excess.of(of_one).scaled(of_one) for of_one in losses.T])
+        gain = expected_improvement(self.candidates, mixtures, scalarize(scaled, rng=rng), pending)
         for mixture in pending:
             gain[np.abs(self.candidates - mixture).max(axis=1) < SAME] = -1.0  # nobody trains it twice at once
         best = np.flatnonzero(gain >= gain.max() * (1 - 1e-9)) if gain.max() > 0 else np.flatnonzero(gain >= 0)

@@ -56,6 +56,7 @@ class CraOptions:
         num_candidates: candidates per prompt, the gold included; unset means as many as there are.
         control: `shuffled_prompt` gives every prompt the continuation of another as gold, which must land at chance.
         min_words: shortest utterance that is cut.
+        scores: those that candidates are ranked by; with fewer, more candidates can be left early.
         full_scores: every candidate is scored to its end, which adds `candidate_ce`; unset, those that end below the
             gold under every score may stop early, which changes no other number.
     """
@@ -66,9 +67,12 @@ class CraOptions:
     num_candidates: int | None = None
     control: Literal["none", "shuffled_prompt"] = "none"
     min_words: int = 4
+    scores: tuple[Score, ...] = SCORES
     full_scores: bool = False
 
     def __post_init__(self) -> None:
+        if not self.scores or len(set(self.scores)) < len(self.scores):
+            raise InputError(f"cra.scores names at least one score, each once; found {list(self.scores)}.")
         if self.n < 2 or (self.num_candidates is not None and self.num_candidates < 2):
             raise InputError(
                 f"CRA needs at least 2 candidates; found n={self.n}, num_candidates={self.num_candidates}."
@@ -157,7 +161,7 @@ class Cra:
             pool = tuple(e.continuation[target] for e in examples)
             everything = tuple(range(len(pool)))
             prior = Request(f"{direction}/prior", (), source, target, pool, everything)
-            scores = _rank_scores(tuple(e.extent(target) for e in examples), prior.id)
+            scores = _rank_scores(options.scores, tuple(e.extent(target) for e in examples), prior.id)
             out.append(prior)
             for e in examples:
                 ranking = None if options.full_scores else Ranking(e.gold, scores)
@@ -203,7 +207,7 @@ class Cra:
 def _values(item: Item) -> dict[str, float]:
     """What one item adds to the metrics of its direction that are means."""
     values: dict[str, float] = {}
-    for score in SCORES:
+    for score in item["ranks"]:
         ranks = _ranks(item, score)
         values |= {f"{score}.r_at_{k}": ranks.recall_at(k) for k in (1, 5)}
         values[f"{score}.mrr"] = ranks.reciprocal
@@ -227,7 +231,7 @@ def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dic
         interval = bootstrap_ci([v[key] for v in values], groups, seed=seed, support=support)
         out[f"cra.{direction}.{key}"] = interval.metric(higher_is_better=higher, chance=chance)
 
-    for score in SCORES:
+    for score in rows[0]["ranks"]:
         for k in (1, 5):
             add(f"{score}.r_at_{k}", True, fmean(chance_recall_at(k, n) for n in counts), share=True)
         add(f"{score}.mrr", True, fmean(chance_reciprocal_rank(n) for n in counts), share=True)
@@ -243,15 +247,15 @@ def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dic
     return out
 
 
-def _rank_scores(extents: tuple[float, ...], prior: str) -> tuple[RankScore, ...]:
-    """`SCORES`, as the engine needs to know them to leave out candidates that cannot reach the gold."""
+def _rank_scores(names: Sequence[Score], extents: tuple[float, ...], prior: str) -> tuple[RankScore, ...]:
+    """The scores, as the engine needs to know them to leave out candidates that cannot reach the gold."""
     kinds: dict[Score, RankScore] = {
         "sum": RankScore(tolerance=_TOLERANCES["sum"]),
         "token": RankScore("tokens", tolerance=_TOLERANCES["token"]),
         "second": RankScore(extents, tolerance=_TOLERANCES["second"]),
         "pmi": RankScore(prior=prior, tolerance=_TOLERANCES["pmi"]),
     }
-    return tuple(kinds[name] for name in SCORES)
+    return tuple(kinds[name] for name in names)
 
 
 def _score_one(
@@ -270,9 +274,9 @@ def _score_one(
         name: normalize(answer.values, name, num_tokens=answer.num_tokens, extent=extent, prior=prior_values)
         for name in SCORES
     }
-    # A candidate that stopped early counts by an upper bound, which is below the gold under every score.
-    ranks = {name: rank_of_gold(scores[name], example.gold, tolerance=_TOLERANCES[name]) for name in SCORES}
-    top = chosen[int(np.argmax(scores["pmi"]))]
+    # A candidate that stopped early counts by an upper bound, which is below the gold under every score asked for.
+    ranks = {n: rank_of_gold(scores[n], example.gold, tolerance=_TOLERANCES[n]) for n in options.scores}
+    top = chosen[int(np.argmax(scores["pmi" if "pmi" in options.scores else options.scores[0]]))]
     spread = {"candidate_ce": {n: gold_cross_entropy(scores[n], example.gold) for n in ("sum", "pmi")}}
     return {
         "prompt": written(example.prompt),

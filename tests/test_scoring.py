@@ -475,8 +475,10 @@ def test_cra_has_the_same_numbers_with_and_without_pruning():
     speaker.module, speaker.forward, speaker.logits = decoder.module, decoder.forward, decoder.logits  # type: ignore[method-assign]
     task, corpus = task_registry().load("cra"), open_corpus("demo", "test")
     pruned, full = (measure(task, speaker, corpus, task.Options(n=6, full_scores=f)).metrics for f in (False, True))
+    one = measure(task, speaker, corpus, task.Options(n=6, scores=("pmi",))).metrics
     assert {k for k in full if k not in pruned} == {k for k in full if k.endswith("candidate_ce")}
-    for name, metric in pruned.items():
+    assert {k for k in pruned if k not in one} == {k for k in pruned if k.split(".")[2] in ("sum", "token", "second")}
+    for name, metric in [*pruned.items(), *one.items()]:
         assert metric.value == pytest.approx(full[name].value, rel=1e-4), name
 
 

@@ -18,7 +18,7 @@ from harness.mixing.analysis import Answer, Comparison, pareto_front, welch
 from harness.mixing.launch import submit, wait_for
 from harness.mixing.prepare import read_plan
 from harness.mixing.simplex import lattice
-from harness.mixing.surface import CrossValidated, fit_linear
+from harness.mixing.surface import CrossValidated, Excess, fit_linear
 from harness.mixing.trial import copy_state, read_outcome, saved_step, take_over, trial_folder
 from harness.sweep import (
     Launch,
@@ -154,9 +154,10 @@ def test_the_front_of_three_points():
 def test_what_is_said_without_further_seeds(r2, rmse, gain, words):
     surface = fit_linear(np.eye(2), np.array([1.0, 2.0]))
     answer = Answer(
-        key="x", higher=False, surface=surface, errors=[CrossValidated("linear", rmse, r2)], optima={},
-        mixture=(1.0, 0.0), value=1.0, value_ci95=(0.9, 1.1), shares_ci95=((0.0, 1.0), (0.0, 1.0)),
-        indifferent=np.array([True]), uniform=1.5, gain=gain[0], gain_ci95=gain[1:],
+        key="x", higher=False, scale=Excess(1.0, 1.0), surface=surface,
+        errors=[CrossValidated("linear", rmse, r2)], optima={}, mixture=(1.0, 0.0), value=1.0,
+        value_ci95=(0.9, 1.1), shares_ci95=((0.0, 1.0), (0.0, 1.0)),
+        indifferent=np.array([True]), uniform=1.5, gain=gain[0], gain_ci95=gain[1:], lead=gain[0],
         comparison=Comparison(None, None, None, (0, 1)),
     )  # fmt: skip
     assert answer.verdict == words
@@ -298,7 +299,8 @@ def test_the_report_says_what_was_found(swept, toy):
             assert 0 <= low <= high <= 1, part
         assert answer["value_ci95"][0] <= answer["value"] <= answer["value_ci95"][1]
     regret = written.summary["regret"]
-    assert all(0 <= cell <= 1 for row in regret.values() for cell in row.values())
+    assert all(cell >= 0 for row in regret.values() for cell in row.values())
+    assert all(row[key] == 0 for key, row in regret.items())
     with (written.folder / "ratios.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(outcomes(swept))

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from harness.errors import InputError
 from harness.mixing.prepare import Plan
 from harness.mixing.simplex import Floats
-from harness.mixing.surface import FAMILIES, CrossValidated, Surface, best_surface
+from harness.mixing.surface import FAMILIES, CrossValidated, Excess, Surface, best_surface
 from harness.mixing.trial import Outcome
 
 #: Surfaces drawn from the posterior.
@@ -52,8 +52,9 @@ class Answer:
     Attributes:
         key: of the metric.
         higher: whether higher is better.
-        surface: of the loss (the metric, negated where higher is better), fitted to all trials of the swept size; of
-            the family with the least error on left-out mixtures.
+        scale: of the loss (the metric, negated where higher is better), that surfaces are fitted on.
+        surface: of the scaled loss, fitted to all trials of the swept size; of the family with the least error on
+            left-out mixtures.
         errors: of every family, best first.
         optima: where the surface of each family is best, among lattice and trained mixtures: a linear surface and a
             data mixing law have no best mixture but a vertex, and no interval of theirs says so.
@@ -65,11 +66,13 @@ class Answer:
         uniform: the surface at the uniform mixture.
         gain: how much better the best mixture is than the uniform one on the surface, in the metric's unit.
         gain_ci95: of that difference. The best mixture was chosen by the same trials, which flatters it.
+        lead: the same difference on the scale.
         comparison: the same by seeds, of trials that took no part in the choice.
     """
 
     key: str
     higher: bool
+    scale: Excess
     surface: Surface
     errors: list[CrossValidated]
     optima: dict[str, tuple[float, ...]]
@@ -81,7 +84,12 @@ class Answer:
     uniform: float
     gain: float
     gain_ci95: tuple[float, float]
+    lead: float
     comparison: Comparison
+
+    def values(self, scaled: Floats) -> Floats:
+        """Values of the metric for scaled losses."""
+        return (-1.0 if self.higher else 1.0) * self.scale.losses(scaled)
 
     @property
     def error(self) -> CrossValidated:
@@ -101,7 +109,7 @@ class Answer:
             return "cannot be told from uniform: no surface predicts mixtures it has not seen"
         if self.gain_ci95[0] <= 0:
             return "cannot be told from uniform"
-        if self.gain <= self.error.rmse:
+        if self.lead <= self.error.rmse:
             return "cannot be told from uniform: the gain is within the error on left-out mixtures"
         return "better than uniform on the surface; not confirmed by further seeds"
 
@@ -116,8 +124,8 @@ class Analysis:
         points: mixtures at which surfaces are compared: the allowed lattice and the trained ones, `(points, k)`.
         answers: by metric key, objectives first.
         pareto: trials that no other beats in every objective, by number.
-        regret: by metric, by metric: loss in the first of choosing the second's best mixture, in units of the first
-            one's range over the points (0 none, 1 all).
+        regret: by metric, by metric: how much worse the first is at the second's best mixture than at its own, on its
+            surface and in its unit, ≥ 0.
         transfer: by size and metric, Spearman's rank correlation with the swept size over the mixtures of both.
     """
 
@@ -184,34 +192,41 @@ def _answer(plan: Plan, key: str, swept: Sequence[Outcome], points: Floats, seed
     sign = -1.0 if higher else 1.0
     # What confirms a choice must not take part in it.
     choosing = [o for o in swept if o.ask.stage != "confirm"]
-    losses = mixtures_of(plan, choosing), sign * _values(choosing, key)
-    chosen_by, compared = best_surface(*losses)
+    scale = Excess.of(sign * _values(choosing, key))
+
+    def trials(outcomes: Sequence[Outcome]) -> tuple[Floats, Floats]:
+        return mixtures_of(plan, outcomes), scale.scaled(sign * _values(outcomes, key))
+
+    chosen_by, compared = best_surface(*trials(choosing))
     best = int(np.argmin(chosen_by.mean(points)))
     fits = {row.family: FAMILIES[row.family] for row in compared if row.family in FAMILIES}
-    optima = {name: points[np.argmin(fit(*losses).mean(points))] for name, fit in fits.items()}
-    surface, errors = best_surface(mixtures_of(plan, swept), sign * _values(swept, key))
+    optima = {name: points[np.argmin(fit(*trials(choosing)).mean(points))] for name, fit in fits.items()}
+    surface, errors = best_surface(*trials(swept))
     mean, covariance = surface.predict(points)
     draws = surface.draws(points, _DRAWS, seed=seed)
     argbest = points[np.argmin(draws, axis=1)]
     base = int(np.argmin(np.abs(points - plan.spec.uniform).sum(axis=1)))
-    variance = np.diag(covariance)
+    variance = np.clip(np.diag(covariance), 0, None)
     to_best = np.sqrt(np.clip(variance + variance[best] - 2 * covariance[:, best], 0, None))
-    gain, gain_sd = mean[base] - mean[best], to_best[base]
-    value, sd = sign * mean[best], float(np.sqrt(max(variance[best], 0)))
+    value, low, high = sign * scale.losses(mean[best] + np.sqrt(variance[best]) * np.array([0, -1.96, 1.96]))
+    uniform = sign * scale.losses(mean[base])
+    gains = scale.losses(draws[:, base]) - scale.losses(draws[:, best])
     return Answer(
         key=key,
         higher=higher,
+        scale=scale,
         surface=surface,
         errors=errors,
         optima={name: tuple(float(x) for x in mixture) for name, mixture in optima.items()},
         mixture=tuple(float(x) for x in points[best]),
         value=float(value),
-        value_ci95=(float(value - 1.96 * sd), float(value + 1.96 * sd)),
-        shares_ci95=tuple((float(low), float(high)) for low, high in np.quantile(argbest, [0.025, 0.975], axis=0).T),
+        value_ci95=(float(min(low, high)), float(max(low, high))),
+        shares_ci95=tuple((float(a), float(b)) for a, b in np.quantile(argbest, [0.025, 0.975], axis=0).T),
         indifferent=(mean - mean[best]) <= 1.645 * to_best + 1e-12,
-        uniform=float(sign * mean[base]),
-        gain=float(gain),
-        gain_ci95=(float(gain - 1.96 * gain_sd), float(gain + 1.96 * gain_sd)),
+        uniform=float(uniform),
+        gain=float(sign * (uniform - value)),
+        gain_ci95=(float(np.quantile(gains, 0.025)), float(np.quantile(gains, 0.975))),
+        lead=float(mean[base] - mean[best]),
         comparison=_compare(plan, key, swept, points[best]),
     )
 
@@ -266,9 +281,9 @@ def _regret(answers: dict[str, Answer], points: Floats) -> dict[str, dict[str, f
     # Looked up among the points, since a surface at one point differs from itself at many by rounding.
     places = {key: int(np.abs(points - np.array(a.mixture)).sum(axis=1).argmin()) for key, a in answers.items()}
     for key, answer in answers.items():
-        mean = answer.surface.mean(points)
-        spread = float(np.ptp(mean)) or 1.0
-        table[key] = {other: float((mean[place] - mean.min()) / spread) for other, place in places.items()}
+        losses = answer.scale.losses(answer.surface.mean(points))
+        own = losses[places[key]]
+        table[key] = {other: max(0.0, float(losses[place] - own)) for other, place in places.items()}
     return table
 
 

@@ -104,7 +104,8 @@ def summary(analysis: Analysis) -> dict[str, Any]:
                 "gain": a.gain,
                 "gain_ci95": list(a.gain_ci95),
                 "surface": a.surface.name,
-                "formula": a.surface.formula,
+                "formula": a.surface.formula(a.scale),
+                "scale": plain(a.scale),
                 "indifferent_share": float(np.mean(a.indifferent)),
                 "comparison": plain(a.comparison),
                 "verdict": a.verdict,
@@ -301,11 +302,11 @@ def _between(analysis: Analysis, folder: Path) -> list[_Block]:
     blocks: list[_Block] = []
     if len(analysis.answers) > 1:
         keys = list(analysis.answers)
-        rows = tuple((key, *(f"{100 * analysis.regret[key][other]:.0f} %" for other in keys)) for key in keys)
+        rows = tuple((key, *(f"{analysis.regret[key][other]:.3g}" for other in keys)) for key in keys)
         blocks += [
             _Heading("Regret of choosing another metric's best mixture"),
             _Rows(("metric \\ best mixture of", *keys), rows),
-            _Words("In per cent of the metric's range over the allowed mixtures, on its surface."),
+            _Words("How much worse each metric is there than at its own best mixture, on its surface and in its unit."),
         ]
     if len(analysis.plan.spec.objectives) > 1:
         numbers = ", ".join(str(n) for n in analysis.pareto)
@@ -333,7 +334,7 @@ def _fits(analysis: Analysis) -> list[_Block]:
             f"{row.rmse:.3g}",
             f"{row.r2:.2f}",
             describe(a.optima[row.family], names) if row.family in a.optima else "",
-            a.surface.formula if row.family == a.surface.name else "",
+            a.surface.formula(a.scale) if row.family == a.surface.name else "",
         )
         for key, a in analysis.answers.items()
         for row in a.errors
@@ -342,12 +343,14 @@ def _fits(analysis: Analysis) -> list[_Block]:
         _Heading("Which law fits"),
         _Rows(("metric", "surface", "error on left-out mixtures", "R²", "its best mixture (%)", "fitted"), rows),
         _Words(
-            "Root mean squared error in the metric's unit, one mixture left out at a time with all its seeds; R² "
-            "against the mean of the others. The first of each metric is the one used, where it has intervals. A "
-            "linear surface and an exponential law are always best at a vertex, whatever the data: where families of "
-            "like error disagree about the best mixture, it is less certain than its interval. "
-            f"Formulas are of the loss, over {', '.join(names)}; a quadratic has coefficients of the shares, then of "
-            "their products in pairs."
+            "Surfaces are fitted to log(1 + (loss − best) / unit), best being the least loss of the trials and unit "
+            "how far half of them are from it: a mixture that leaves out what a metric needs costs many times what all "
+            "others differ by. Root mean squared error on that scale, one mixture left out at a time with all its "
+            "seeds; R² against the mean of the others. The first of each metric is the one used, where it has "
+            "intervals. A linear surface and an exponential law are always best at a vertex, whatever the data: where "
+            "families of like error disagree about the best mixture, it is less certain than its interval. "
+            f"The exponential law is written in the metric's unit, over {', '.join(names)}; coefficients are those of "
+            "the shares on the scale, a quadratic's then of their products in pairs."
         ),
     ]
 

@@ -36,13 +36,12 @@ def surface_figure(analysis: Analysis, answer: Answer) -> Figure:
     faces = _faces(len(names))
     figure = _figure(2.7 * len(faces) + 1.2, 5.2)
     axes = np.array(figure.subplots(2, len(faces), squeeze=False))
-    sign = -1.0 if answer.higher else 1.0
     panels = [_panel(analysis, answer, face) for face in faces]
-    levels = _levels([sign * p[1] for p in panels]), _levels([p[2] for p in panels])
-    for column, (face, (points, mean, deviation, worse)) in enumerate(zip(faces, panels, strict=True)):
+    levels = _levels([p[1] for p in panels]), _levels([p[2] for p in panels])
+    for column, (face, (points, values, deviation, worse)) in enumerate(zip(faces, panels, strict=True)):
         xy = points[:, face] @ _CORNERS
         top, bottom = axes[0, column], axes[1, column]
-        shown = _fill(top, xy, sign * mean, levels[0], "viridis")
+        shown = _fill(top, xy, values, levels[0], "viridis")
         if (worse > 0).any() and (worse < 0).any():
             top.tricontour(*xy.T, worse, levels=[0], colors="white", linestyles="dashed", linewidths=1.2)
         _scatter(top, analysis, answer, face, shown.norm)
@@ -68,7 +67,7 @@ def _faces(k: int) -> list[list[int]]:
 
 
 def _panel(analysis: Analysis, answer: Answer, face: Sequence[int]) -> tuple[Floats, Floats, Floats, Floats]:
-    """Points of a face, mean loss, its deviation, and by how much worse than the best beyond doubt (> 0: worse)."""
+    """Points of a face, the metric there, its deviation, and whether it is worse than the best beyond doubt (> 0)."""
     k = len(analysis.plan.spec.names)
     points = np.zeros(((_STEPS + 1) * (_STEPS + 2) // 2, k))
     points[:, list(face)] = lattice(3, _STEPS)
@@ -77,7 +76,8 @@ def _panel(analysis: Analysis, answer: Answer, face: Sequence[int]) -> tuple[Flo
     variance = np.clip(np.diag(covariance), 0, None)
     to_best = np.sqrt(np.clip(variance + variance[-1] - 2 * covariance[:, -1], 0, None))
     worse = (mean - mean[-1]) - 1.645 * to_best
-    return points, mean[:-1], np.sqrt(variance[:-1]), worse[:-1]
+    deviation = np.sqrt(variance[:-1]) * answer.scale.slope(mean[:-1])
+    return points, answer.values(mean[:-1]), deviation, worse[:-1]
 
 
 def _levels(arrays: Sequence[Floats]) -> Floats:
@@ -139,12 +139,11 @@ def _line_figure(analysis: Analysis, answer: Answer) -> Figure:
     share = np.linspace(0, 1, 101)
     points = np.column_stack([share, 1 - share])
     mean, covariance = answer.surface.predict(points)
-    sign = -1.0 if answer.higher else 1.0
-    deviation = np.sqrt(np.clip(np.diag(covariance), 0, None))
+    far = 1.96 * np.sqrt(np.clip(np.diag(covariance), 0, None))
     figure = _figure(6, 4)
     axis = figure.subplots()
-    axis.fill_between(share, sign * mean - 1.96 * deviation, sign * mean + 1.96 * deviation, alpha=0.25)
-    axis.plot(share, sign * mean)
+    axis.fill_between(share, answer.values(mean - far), answer.values(mean + far), alpha=0.25)
+    axis.plot(share, answer.values(mean))
     swept = analysis.swept()
     axis.scatter(
         analysis.mixtures(swept)[:, 0], [o.metrics[answer.key].value for o in swept], c="black", s=20, zorder=3

@@ -1,6 +1,7 @@
 """Response surfaces: a metric as a function of the mixture, fitted to trials, with uncertainty.
 
-Every surface predicts means and a joint covariance, so that mixtures can be compared with each other.
+Every surface predicts means and a joint covariance, so that mixtures can be compared with each other. Surfaces are of
+losses on the scale of `Excess`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,42 @@ from harness.mixing.simplex import SAME, Floats
 
 #: Trials from which trees have enough to split.
 TREES_FROM = 64
+#: Losses further below the best trial than this share of the unit are one: the scale ends at a whole unit.
+_DEEPEST = 0.95
+
+
+@dataclass(frozen=True)
+class Excess:
+    """The scale on which surfaces are fitted: log(1 + (loss − best) / unit).
+
+    It is straight near the best losses and logarithmic far from them. A mixture without what a metric needs costs many
+    times what all others differ by, and on the plain scale would bend every family to itself.
+
+    Attributes:
+        best: the least loss of the trials.
+        unit: of half of the trials the loss is within so much of it; > 0.
+    """
+
+    best: float
+    unit: float
+
+    @classmethod
+    def of(cls, losses: Floats) -> Excess:
+        """The scale of trials, `(trials,)`."""
+        best = float(losses.min())
+        return cls(best, float(np.median(losses)) - best or float(np.ptp(losses)) or 1.0)
+
+    def scaled(self, losses: Floats) -> Floats:
+        """From losses; they keep their order."""
+        return np.asarray(np.log1p(np.maximum((losses - self.best) / self.unit, -_DEEPEST)))
+
+    def losses(self, scaled: Floats) -> Floats:
+        """Back to losses."""
+        return np.asarray(self.best + self.unit * np.expm1(scaled))
+
+    def slope(self, scaled: Floats) -> Floats:
+        """Change of the loss with the scale, > 0."""
+        return np.asarray(self.unit * np.exp(scaled))
 
 
 @dataclass(frozen=True)
@@ -33,14 +70,14 @@ class Surface:
     Attributes:
         name: of its family.
         predict: mixtures `(points, k)` → means `(points,)` and the covariance of the latent surface `(points, points)`.
-        noise: standard deviation of a trial around the surface, in the metric's unit.
-        formula: what was fitted, where it can be written down.
+        noise: standard deviation of a trial around the surface.
+        formula: what was fitted, where it can be written down, for values on this scale.
     """
 
     name: str
     predict: Callable[[Floats], tuple[Floats, Floats]]
     noise: float
-    formula: str = ""
+    formula: Callable[[Excess], str] = lambda _: ""
 
     def mean(self, mixtures: Floats) -> Floats:
         """The means alone."""
@@ -123,7 +160,7 @@ class GaussianProcess:
         """As a surface."""
         length = getattr(getattr(self._latent, "k2", None), "length_scale", float("nan"))
         noise = self._scale * float(np.sqrt(self._noise))
-        return Surface("gaussian process", self.predict, noise, f"Matérn 5/2, length {length:.2g}")
+        return Surface("gaussian process", self.predict, noise, lambda _: f"Matérn 5/2, length {length:.2g}")
 
 
 def fit_gaussian_process(mixtures: Floats, values: Floats) -> Surface:
@@ -158,40 +195,44 @@ def _least_squares(name: str, mixtures: Floats, values: Floats, terms: Callable[
         return rows @ coefficients, variance * rows @ inverse @ rows.T
 
     formula = " ".join(f"{c:+.4g}" for c in coefficients)
-    return Surface(name, predict, float(np.sqrt(variance)), f"coefficients {formula}")
+    return Surface(name, predict, float(np.sqrt(variance)), lambda _: f"coefficients {formula}")
 
 
 def fit_exponential_law(mixtures: Floats, values: Floats) -> Surface:
     """The data mixing law L(w) = c ± exp(Σ tᵢ wᵢ) (Ye et al. 2024, arXiv 2403.16952); its factor k is in the tᵢ.
 
-    Fitted to standardized values by least squares, from two starts for each sign, exponents kept within ±6: without
-    bounds few trials drive them to infinity. The covariance is that of the linearized law.
+    The law is one of losses: values on the scale of `Excess` are taken back, and errors count as they do on that scale.
+    Fitted by least squares from two starts for each sign, exponents kept within ±6: without bounds few trials drive
+    them to infinity. The covariance is that of the linearized law.
     """
-    k, center, scale = mixtures.shape[1], float(values.mean()), float(values.std()) or 1.0
-    standard = (values - center) / scale
+    k, excess = mixtures.shape[1], np.expm1(values)
+    weights = np.exp(-values)  # the scale's slope
     bounds = (np.array([-20.0, *[-6.0] * k]), np.array([20.0, *[6.0] * k]))
     fits = []
     for sign, start in ((1.0, 0.0), (-1.0, 0.0), (1.0, 1.0), (-1.0, 1.0)):
         first = np.array([-sign, *[start] * k])
 
         def residual(theta: Floats, sign: float = sign) -> Floats:
-            return np.asarray(theta[0] + sign * np.exp(mixtures @ theta[1:]) - standard)
+            return np.asarray(weights * (theta[0] + sign * np.exp(mixtures @ theta[1:]) - excess))
 
         def jacobian(theta: Floats, sign: float = sign) -> Floats:
-            return _law_gradient(theta, sign, mixtures)
+            return weights[:, None] * _law_gradient(theta, sign, mixtures)
 
         fits.append((least_squares(residual, first, jac=jacobian, bounds=bounds, max_nfev=100), sign))
     fit, sign = min(fits, key=lambda found: float(found[0].cost))
     theta = fit.x
-    variance = scale**2 * _variance(fit.fun, len(theta))
+    variance = _variance(fit.fun, len(theta))
     inverse = np.linalg.pinv(fit.jac.T @ fit.jac, rcond=1e-10)
 
     def predict(points: Floats) -> tuple[Floats, Floats]:
-        rows = _law_gradient(theta, sign, points)
-        return center + scale * (theta[0] + sign * np.exp(points @ theta[1:])), variance * rows @ inverse @ rows.T
+        grown = 1 + np.maximum(theta[0] + sign * np.exp(points @ theta[1:]), -_DEEPEST)
+        rows = _law_gradient(theta, sign, points) / grown[:, None]
+        return np.log(grown), variance * rows @ inverse @ rows.T
 
-    exponents = " ".join(f"{t + np.log(scale):+.3g}" for t in theta[1:])
-    formula = f"{center + scale * theta[0]:.4g} {'+' if sign > 0 else '−'} exp({exponents} · w)"
+    def formula(scale: Excess) -> str:
+        exponents = " ".join(f"{t + np.log(scale.unit):+.3g}" for t in theta[1:])
+        return f"{scale.best + scale.unit * theta[0]:.4g} {'+' if sign > 0 else '−'} exp({exponents} · w)"
+
     return Surface("exponential law", predict, float(np.sqrt(variance)), formula)
 
 
@@ -246,7 +287,7 @@ class CrossValidated:
 
     Attributes:
         family: its name.
-        rmse: root mean squared error over left-out mixtures, in the metric's unit.
+        rmse: root mean squared error over left-out mixtures, on the scale of `Excess`.
         r2: 1 − mean squared error / that of the mean of the others; 0 is no better than the mean.
     """
 
@@ -260,7 +301,7 @@ def cross_validate(mixtures: Floats, values: Floats, families: Mapping[str, Fit]
 
     Args:
         mixtures: `(trials, k)`.
-        values: `(trials,)`.
+        values: `(trials,)`, on the scale of `Excess`.
         families: to compare; unset means those that so many mixtures can tell from noise.
 
     Raises:

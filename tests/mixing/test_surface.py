@@ -4,6 +4,7 @@ import pytest
 from harness.errors import InputError
 from harness.mixing.simplex import lattice, scheffe_design
 from harness.mixing.surface import (
+    Excess,
     GaussianProcess,
     best_surface,
     cross_validate,
@@ -27,16 +28,44 @@ def bowl(w):
     return 3 * ((w - [0.2, 0.3, 0.5]) ** 2).sum(axis=1)
 
 
-def test_the_law_is_found_again():
-    surface = fit_exponential_law(DESIGN, law(DESIGN))
-    grid = lattice(3, 10)
-    assert np.allclose(surface.mean(grid), law(grid), atol=1e-3)
-    assert surface.formula == "2 + exp(+0.5 -1 -2 · w)"
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_law_is_found_again(sign):
+    scale, grid = Excess.of(sign * law(DESIGN)), lattice(3, 10)
+    surface = fit_exponential_law(DESIGN, scale.scaled(sign * law(DESIGN)))
+    assert np.allclose(scale.losses(surface.mean(grid)), sign * law(grid), atol=1e-3)
+    if sign > 0:
+        assert surface.formula(scale) == "2 + exp(+0.5 -1 -2 · w)"
 
 
-def test_a_falling_law_is_found_again():
-    surface = fit_exponential_law(DESIGN, -law(DESIGN))
-    assert np.allclose(surface.mean(DESIGN), -law(DESIGN), atol=1e-3)
+def test_the_scale_is_straight_near_the_best_and_goes_there_and_back():
+    """Best 1, median 3, so that the unit is 2: scaled are log 1, log 1.5, log 2, log 4, log 50."""
+    losses = np.array([3.0, 1.0, 2.0, 7.0, 99.0])
+    scale = Excess.of(losses)
+    assert (scale.best, scale.unit) == (1.0, 2.0)
+    assert np.allclose(scale.scaled(losses), np.log([2, 1, 1.5, 4, 50]))
+    assert np.allclose(scale.losses(scale.scaled(losses)), losses)
+    assert scale.slope(scale.scaled(np.array([1.0, 7.0]))).tolist() == [2.0, pytest.approx(8.0)]
+    assert np.isfinite(scale.scaled(np.array([-1e6]))).all()
+    assert Excess.of(np.array([1.0, 1.0, 1.0, 5.0])).unit == 4.0  # half of the trials are the best
+    assert Excess.of(np.ones(3)).unit == 1.0
+
+
+def test_a_part_that_nothing_works_without_does_not_hide_the_rest():
+    """Without the first part the loss is fifty times what all else differs by: how far is what looks best from it?"""
+    grid = lattice(4, 20)
+
+    def steep(w):
+        return 3 * ((w - [0.3, 0.3, 0.1, 0.3]) ** 2).sum(axis=1) + 100 * np.exp(-40 * w[:, 0])
+
+    regret = np.zeros(2)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        mixtures = np.vstack([scheffe_design(4), grid[rng.integers(len(grid), size=10)]])
+        losses = steep(mixtures) + 0.02 * rng.standard_normal(len(mixtures))
+        for i, values in enumerate([Excess.of(losses).scaled(losses), losses]):
+            best = np.argmin(best_surface(mixtures, values)[0].mean(grid))
+            regret[i] += steep(grid)[best] - steep(grid).min()
+    assert regret[0] < 0.7 * regret[1]
 
 
 def test_the_quadratic_is_exact_on_a_quadratic_and_the_linear_is_not():

@@ -308,6 +308,22 @@ def test_metrics_worked_out_by_hand(cra, three):
     }
 
 
+def test_only_the_scores_asked_for_are_ranked(cra, three):
+    options = options_of(cra, directions=["t2t"], scores=["token", "sum"])
+    items = cra.score(three[0], options, three[1])
+    assert [list(item["ranks"]) for item in items] == [["token", "sum"]] * 3
+    assert items[0]["ranks"]["sum"]["rank"] == 2
+    assert items[0]["top"] == "abcd"  # by the first of them
+    found = {key.split(".")[2] for key in cra.summarize(items, options, seed=0)}
+    assert found == {"token", "sum", "gold_nll", "gold_pmi"}
+    assert {key.split(".")[2] for key in cra.item_values(items, options)} == found
+    [_, request, *_] = cra.requests(three[0], options, modalities=BOTH)
+    assert [s.divisor for s in request.ranking.scores] == ["tokens", None]
+    for scores in [[], ["sum", "sum"]]:
+        with pytest.raises((ConfigError, InputError), match="names at least one score, each once"):
+            options_of(cra, scores=scores)
+
+
 def test_speech_is_normalized_by_its_seconds(cra, three):
     examples = [replace(e, seconds=s) for e, s in zip(three[0], (2.0, 0.5, 1.0), strict=True)]
     answers = {k.replace("t2t", "t2u"): v for k, v in three[1].items()}
