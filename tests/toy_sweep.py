@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from harness.config import build
-from harness.corpora.corpus import open_corpus
-from harness.corpora.manifest import write_manifest
 from harness.mixing.spec import SweepSpec
 from harness.sweep import TerminatedError, Worker, open_sweep
 from harness.tracking import TrackingConfig, load_tracking_config
-
-TRAIN, DEV = 12, 4
+from tests.toy import copy_utterances, toy_card
 
 
 def toy_folder(folder: Path) -> Path:
     """Fills `folder` with utterances of demo and the card of a tiny proxy."""
-    demo = open_corpus("demo", "test")
-    for name, utterances in [("train", demo.utterances[:TRAIN]), ("dev", demo.utterances[TRAIN : TRAIN + DEV])]:
-        for utterance in utterances:
-            (folder / utterance.audio).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(demo.audio_path(utterance), folder / utterance.audio)
-        write_manifest(folder / f"{name}.jsonl", utterances)
-    card = {
-        "name": "toy",
-        "adapter": "sutlm",
-        "tokenizers": {
-            "speech": {"n_clusters": 20, "subwords": "bpe", "vocab_size": 60, "kmeans_n_init": 1},
-            "text": {"kind": "bpe", "vocab_size": 80},
-        },
-        "architecture": {"num_layers": 1, "hidden_size": 16, "num_heads": 2, "ffn_size": 32, "context": 256},
-        "training": {
-            "train": [f"{folder}/train.jsonl:test"],
-            "dev": [f"{folder}/dev.jsonl:test"],
-            "batch_tokens": 256,
-            "row_tokens": 256,
-            "learning_rate": 0.01,
-            "warmup_steps": 2,
-            "schedule": "wsd",
-            "eval_every": 20,
-            "checkpoint_every": 5,
-        },
-    }
+    copy_utterances(folder, dev=4)
+    card = toy_card(
+        folder, batch_tokens=256, learning_rate=0.01, warmup_steps=2, schedule="wsd", eval_every=20, checkpoint_every=5
+    )
     (folder / "toy.yaml").write_text(yaml.safe_dump(card))
     return folder
 

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from harness.cli import main
 from harness.config import home
 from harness.corpora.corpus import open_corpus
-from harness.corpora.manifest import write_manifest
 from harness.errors import CheckpointError, CorpusError, InputError, UnitSystemError
 from harness.model import load_model, read_card
 from harness.segments import AudioSpan, Speech, Text, UnitSpan
@@ -26,45 +25,18 @@ from harness.training.show import describe_checkpoint
 from harness.training.text_tokenizer import train_text_tokenizer
 from harness.training.train import Trained, runnable_as, train_model, training_card
 from harness.training.vocabulary import EOS, T2U, T_EN, U2T, U_EN
-
-TRAIN, DEV = 12, 3
-
-
-def folder_of_utterances(folder: Path) -> None:
-    """The first utterances of demo's test split as two manifests with their audio."""
-    demo = open_corpus("demo", "test")
-    for name, utterances in [("train", demo.utterances[:TRAIN]), ("dev", demo.utterances[TRAIN : TRAIN + DEV])]:
-        for utterance in utterances:
-            (folder / utterance.audio).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(demo.audio_path(utterance), folder / utterance.audio)
-        write_manifest(folder / f"{name}.jsonl", utterances)
+from tests.toy import copy_utterances, toy_card
 
 
-def card_for(folder: Path) -> dict:
-    return {
-        "name": "toy",
-        "adapter": "sutlm",
-        "checkpoint": "checkpoint",
-        "tokenizers": {
-            "speech": {"n_clusters": 20, "subwords": "bpe", "vocab_size": 60, "kmeans_n_init": 1},
-            "text": {"kind": "bpe", "vocab_size": 80},
-        },
-        "architecture": {"num_layers": 1, "hidden_size": 16, "num_heads": 2, "ffn_size": 32, "context": 256},
-        "training": {
-            "train": [f"{folder}/train.jsonl:test"],
-            "dev": [f"{folder}/dev.jsonl:test"],
-            "steps": 2,
-            "batch_tokens": 512,
-            "row_tokens": 256,
-        },
-    }
+def card_for(folder: Path) -> dict[str, Any]:
+    return {**toy_card(folder, steps=2, batch_tokens=512), "checkpoint": "checkpoint"}
 
 
 @pytest.fixture(scope="session")
 def slice_folder(harness_home, tmp_path_factory) -> Path:
     """A card, a dozen utterances, and the checkpoint that two steps on them gave."""
     folder = tmp_path_factory.mktemp("toy")
-    folder_of_utterances(folder)
+    copy_utterances(folder, dev=3)
     (folder / "toy.yaml").write_text(yaml.safe_dump(card_for(folder)))
     return folder
 
