@@ -164,6 +164,8 @@ def test_what_is_said_without_further_seeds(r2, rmse, gain, words):
     better = dataclasses.replace(answer, comparison=Comparison(-1.0, (-1.5, -0.5), 0.01, (3, 3)))
     assert better.verdict == "better than uniform (p = 0.01, 3+ seeds each)"
     assert dataclasses.replace(better, higher=True).verdict == "worse than uniform (p = 0.01, 3+ seeds each)"
+    several = dataclasses.replace(better, comparison=dataclasses.replace(better.comparison, corrected=0.06))
+    assert several.verdict == "cannot be told from uniform (p = 0.06, 3+ seeds each)"
 
 
 # --- a trial's state --------------------------------------------------------------------------------------------------
@@ -298,6 +300,9 @@ def test_the_report_says_what_was_found(swept, toy):
         for part, (low, high) in answer["shares_ci95"].items():
             assert 0 <= low <= high <= 1, part
         assert answer["value_ci95"][0] <= answer["value"] <= answer["value_ci95"][1]
+    tested = [c for c in (a["comparison"] for a in written.summary["answers"].values()) if c["p"] is not None]
+    assert tested
+    assert all(c["p"] <= c["corrected"] for c in tested)
     regret = written.summary["regret"]
     assert all(cell >= 0 for row in regret.values() for cell in row.values())
     assert all(row[key] == 0 for key, row in regret.items())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -14,6 +14,7 @@ from harness.mixing.prepare import Plan
 from harness.mixing.simplex import Floats
 from harness.mixing.surface import FAMILIES, CrossValidated, Excess, Surface, best_surface
 from harness.mixing.trial import Outcome
+from harness.stats import holm
 
 #: Surfaces drawn from the posterior.
 _DRAWS = 1000
@@ -32,17 +33,20 @@ class Comparison:
         ci95: its interval; None with fewer than 3 seeds on either side.
         p: two-sided; None likewise.
         seeds: trained for the best mixture and for the uniform one.
+        corrected: p by Holm over the sweep's objectives; over the other metrics for one of those.
     """
 
     difference: float | None
     ci95: tuple[float, float] | None
     p: float | None
     seeds: tuple[int, int]
+    corrected: float | None = None
 
     @property
     def significant(self) -> bool | None:
-        """Whether the 95 % interval leaves out 0; None where it was not tested."""
-        return None if self.ci95 is None else not self.ci95[0] <= 0 <= self.ci95[1]
+        """Whether p, corrected if it is, lies below 0.05; None where it was not tested."""
+        p = self.p if self.corrected is None else self.corrected
+        return None if p is None else p < 0.05
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ class Answer:
             better = (self.comparison.difference or 0) > 0 if self.higher else (self.comparison.difference or 0) < 0
             told = "better than" if better else "worse than"
             word = told if self.comparison.significant else "cannot be told from"
-            return f"{word} uniform (p = {self.comparison.p:.2g}, {min(self.comparison.seeds)}+ seeds each)"
+            p = self.comparison.p if self.comparison.corrected is None else self.comparison.corrected
+            return f"{word} uniform (p = {p:.2g}, {min(self.comparison.seeds)}+ seeds each)"
         # A surface through noise has narrow intervals of its own; what it says of unseen mixtures gives it away.
         if self.error.r2 <= 0:
             return "cannot be told from uniform: no surface predicts mixtures it has not seen"
@@ -176,6 +181,8 @@ def analyze(plan: Plan, outcomes: Sequence[Outcome], *, keys: Sequence[str] | No
     points = np.unique(np.vstack([plan.spec.candidates(plan.repetition), mixtures, plan.spec.uniform]).round(9), axis=0)
     chosen = list(plan.spec.reported if keys is None else keys)
     answers = {key: _answer(plan, key, swept, points, seed) for key in chosen}
+    for family in (plan.spec.objectives, [key for key in chosen if key not in plan.spec.objectives]):
+        answers |= _corrected({key: answers[key] for key in family if key in answers})
     return Analysis(
         plan=plan,
         outcomes=list(outcomes),
@@ -244,6 +251,15 @@ def _compare(plan: Plan, key: str, swept: Sequence[Outcome], best: Floats) -> Co
     if (at_best & at_uniform).any():
         return Comparison(0.0, None, None, (int(at_best.sum()), int(at_uniform.sum())))
     return welch(values[at_best & new], values[at_uniform])
+
+
+def _corrected(answers: Mapping[str, Answer]) -> dict[str, Answer]:
+    """Answers whose comparisons are corrected for there being several."""
+    tested = {key: a.comparison.p for key, a in answers.items() if a.comparison.p is not None}
+    return {
+        key: replace(answers[key], comparison=replace(answers[key].comparison, corrected=p))
+        for key, p in holm(tested).items()
+    }
 
 
 def welch(a: Floats, b: Floats) -> Comparison:

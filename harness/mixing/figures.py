@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,6 +155,8 @@ def _line_figure(analysis: Analysis, answer: Answer) -> Figure:
 
 def pareto_figure(analysis: Analysis) -> Figure:
     """All pairs of objectives; trials on the Pareto front of all objectives are filled."""
+    from matplotlib.ticker import FixedLocator, StrMethodFormatter
+
     keys = analysis.plan.spec.objectives
     pairs = [(a, b) for i, a in enumerate(keys) for b in keys[i + 1 :]]
     columns = min(3, len(pairs))
@@ -172,14 +174,29 @@ def pareto_figure(analysis: Analysis) -> Figure:
         axis.set_xlabel(a, fontsize=8)
         axis.set_ylabel(b, fontsize=8)
         axis.tick_params(labelsize=7)
+        # On the plain scale the worst trials would press all others into a corner.
+        axis.set_xscale("function", functions=_stretched(analysis.answers[a]))
+        axis.set_yscale("function", functions=_stretched(analysis.answers[b]))
+        for side, values in ((axis.xaxis, x), (axis.yaxis, y)):
+            side.set_major_locator(FixedLocator(list(np.quantile(values, [0, 0.5, 0.9, 1]))))
+            side.set_major_formatter(StrMethodFormatter("{x:.3g}"))
     for axis in axes[len(pairs) :]:
         axis.axis("off")
     figure.suptitle("Pareto front in red; uniform mixture in squares", fontsize=9)
     return figure
 
 
+def _stretched(answer: Answer) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
+    """From a metric's values to the scale of its surface, as an axis that does not run backwards, and back."""
+    sign = -1.0 if answer.higher else 1.0
+    return (
+        lambda values: sign * answer.scale.scaled(sign * values),
+        lambda scaled: sign * answer.scale.losses(sign * scaled),
+    )
+
+
 def cost_figure(analysis: Analysis) -> Figure:
-    """Best value so far of each objective against tokens, FLOPs and seconds, in units of what all trials gave."""
+    """Best value so far of each objective against tokens, FLOPs and seconds, on its surface's scale from 0 to 1."""
     figure = _figure(9, 3)
     swept = sorted(analysis.swept(), key=lambda o: o.ask.number)
     costs = {
@@ -192,10 +209,11 @@ def cost_figure(analysis: Analysis) -> Figure:
         for key in analysis.plan.spec.objectives:
             sign = -1.0 if analysis.plan.higher(key) else 1.0
             losses = sign * np.array([o.metrics[key].value for o in swept])
+            losses = analysis.answers[key].scale.scaled(losses)
             spread = float(np.ptp(losses)) or 1.0
             axis.step(np.cumsum(each), (np.minimum.accumulate(losses) - losses.min()) / spread, where="post", label=key)
         axis.set(xlabel=label, xlim=(0, None), ylim=(-0.03, 1.03))
-    axes[0].set_ylabel("distance to the best trial\n(1: the worst one)")
+    axes[0].set_ylabel("distance to the best trial,\nscaled (1: the worst one)")
     axes[-1].legend(fontsize=7)
     return figure
 
