@@ -146,13 +146,12 @@ class Pelm:
         source="after Chou et al. 2023, arXiv 2310.08715; protocol sutlm-style",
         headline=(
             *(f"pelm.{d}.ppl_corpus" for d in DIRECTIONS),
+            *(f"pelm.{d}.given_prompt.ppl_corpus" for d in DIRECTIONS),
             *(f"pelm.{d}.at_reference_vert.ppl_corpus" for d in DIRECTIONS),
             *(f"pelm.{d}.vert" for d in DIRECTIONS),
-            "pelm.reference_text.ppl_corpus",
-            "pelm.reference_units.ppl_corpus",
+            *(f"pelm.{r}.{key}" for r in LEVELS for key in ("ppl_corpus", "given_prompt.ppl_corpus")),
             "pelm.reference_units.wer",
             "pelm.reference_units.uer",
-            "pelm.shuffled_reference.ppl_corpus",
         ),
         figures={"pelm_ppl_corpus": _FIGURE},
     )
