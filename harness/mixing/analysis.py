@@ -182,7 +182,7 @@ def analyze(plan: Plan, outcomes: Sequence[Outcome], *, keys: Sequence[str] | No
     chosen = list(plan.spec.reported if keys is None else keys)
     answers = {key: _answer(plan, key, swept, points, seed) for key in chosen}
     for family in (plan.spec.objectives, [key for key in chosen if key not in plan.spec.objectives]):
-        answers |= _corrected({key: answers[key] for key in family if key in answers})
+        answers |= corrected({key: answers[key] for key in family if key in answers})
     return Analysis(
         plan=plan,
         outcomes=list(outcomes),
@@ -253,8 +253,8 @@ def _compare(plan: Plan, key: str, swept: Sequence[Outcome], best: Floats) -> Co
     return welch(values[at_best & new], values[at_uniform])
 
 
-def _corrected(answers: Mapping[str, Answer]) -> dict[str, Answer]:
-    """Answers whose comparisons are corrected for there being several."""
+def corrected(answers: Mapping[str, Answer]) -> dict[str, Answer]:
+    """The answers that were tested, their comparisons corrected by Holm for there being several."""
     tested = {key: a.comparison.p for key, a in answers.items() if a.comparison.p is not None}
     return {
         key: replace(answers[key], comparison=replace(answers[key].comparison, corrected=p))
