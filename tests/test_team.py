@@ -168,8 +168,11 @@ def test_members_log_compare_and_rank(ada, tmp_path):
 def test_a_checkpoint_is_registered_and_comes_back(ada, tmp_path):
     out, err, code = harness("register", "sutlm-tiny", "--name", "shared", "--alias", "best")
     assert (code, "models:/shared/1" in out) == (0, True), err
-    out, err, code = harness("run", "--model", "models:/shared@best", "--tasks", "nosuch")
-    assert (code, "nosuch" in err) == (2, True)
+    asked = ("--tasks", "cra", "--set", "cra.directions=[t2t]", "--limit", "3", "--output", tmp_path / "run")
+    out, err, code = harness("run", "--model", "models:/shared@best", *asked)
+    assert (code, "MLflow run" in err) == (0, True), err
+    [run] = active(ada.uri, json.loads((tmp_path / "run" / "results.json").read_text())["run_id"])
+    assert run.data.metrics["cra.t2t.pmi.r_at_1"] > 0
 
 
 def test_another_member_may_replace_a_run_but_not_delete_it(ada, tmp_path, monkeypatch):
