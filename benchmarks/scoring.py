@@ -261,13 +261,14 @@ def agreement(case: Case, expected: np.ndarray, found: np.ndarray, name: str) ->
     return f"{same}, {first}" if name != "full" else f"{np.max(np.abs(found / expected - 1)):.0e}, {same}"
 
 
-def memory(arguments: argparse.Namespace, name: str) -> list[float]:
-    """Peak MiB of one side at each shape, beyond those of the loaded model, in a process of its own."""
+def memory(arguments: argparse.Namespace, name: str, processes: int = 3) -> list[list[float]]:
+    """Peak MiB of one side at each shape, beyond those of the loaded model, in each of some processes."""
     kept = ("card", "layers", "width", "vocabulary", "budget", "n", "sharpness", "shapes")
     options = [f"--{k}={v}" for k in kept if (v := getattr(arguments, k)) is not None]
-    command = [sys.executable, __file__, f"--measure={name}", f"--prompts={min(arguments.prompts, 2)}"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
-    return [size / 2**20 for size in json.loads(done.stdout.splitlines()[-1])]
+    command = [sys.executable, __file__, f"--measure={name}", f"--prompts={min(arguments.prompts, 2)}", *options]
+    done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(processes)]
+    peaks = zip(*(json.loads(d.stdout.splitlines()[-1]) for d in done), strict=True)
+    return [[size / 2**20 for size in of_shape] for of_shape in peaks]
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -367,7 +368,8 @@ def report(arguments: argparse.Namespace) -> None:
         peaks = [memory(arguments, name) for name in SIDES]
         print("\n| shape | " + " | ".join(f"{name}, MiB" for name in SIDES) + " |\n|---|---|---|---|")
         for name, *cells in zip(arguments.shapes.split(","), *peaks, strict=True):
-            print(f"| {name} | " + " | ".join(f"{c:.0f}" for c in cells) + " |", flush=True)
+            shown = [f"{statistics.median(c):.0f} ({min(c):.0f}–{max(c):.0f})" for c in cells]
+            print(f"| {name} | {' | '.join(shown)} |", flush=True)
 
 
 if __name__ == "__main__":

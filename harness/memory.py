@@ -19,7 +19,9 @@ _FEWEST_TOKENS = 16
 _PASS_TOKENS = {"cpu": 1536}
 #: Rows of logits made at once, as wide as the vocabulary each.
 LOGIT_ROWS = 512
-#: Their copies in float32.
+#: Of these, rows whose softmax is made at once: on a processor so few that it stays in the cache.
+_SOFTMAX_ROWS = {"cpu": 128}
+#: Copies of logits in float32.
 _LOGIT_COPIES = 3
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -39,6 +41,11 @@ def pass_tokens(device: torch.device | str) -> int:
     """Tokens that a pass should read at most, however many a batch holds."""
     kind = torch.device(device).type
     return _PASS_TOKENS.get(kind, _MOST_TOKENS.get(kind, _MOST_TOKENS["cpu"]))
+
+
+def softmax_rows(device: torch.device | str) -> int:
+    """Rows of logits whose softmax is made at once."""
+    return _SOFTMAX_ROWS.get(torch.device(device).type, LOGIT_ROWS)
 
 
 def bytes_per_token(config: Any) -> int:

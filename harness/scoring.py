@@ -20,7 +20,7 @@ from torch import Tensor
 
 from harness.attention import Layer, PackedDecoder, Packing, Pass, Prefix
 from harness.errors import HarnessError, InputError
-from harness.memory import LOGIT_ROWS, is_out_of_memory, pass_tokens, release, token_budget
+from harness.memory import LOGIT_ROWS, is_out_of_memory, pass_tokens, release, softmax_rows, token_budget
 from harness.model import Model
 from harness.segments import Segment
 from harness.task import Answer, Loglikelihoods, Ranking, Request, Unscorable
@@ -491,10 +491,12 @@ class Scorer:
         places, wanted = at[order], self._tensor(targets[order])
         found = []
         for start in range(0, len(states), LOGIT_ROWS):
-            first, last = np.searchsorted(places, [start, start + LOGIT_ROWS])
-            rows = self._tensor(places[first:last] - start)
-            logprobs = torch.log_softmax(self.model.logits(states[start : start + LOGIT_ROWS]).float(), -1)
-            found.append(logprobs[rows, wanted[first:last]])
+            logits = self.model.logits(states[start : start + LOGIT_ROWS])
+            for row in range(0, len(logits), softmax_rows(logits.device)):
+                part = logits[row : row + softmax_rows(logits.device)]
+                first, last = np.searchsorted(places, [start + row, start + row + len(part)])
+                rows = self._tensor(places[first:last] - start - row)
+                found.append(torch.log_softmax(part.float(), -1)[rows, wanted[first:last]])
         values = np.empty(len(at))
         values[order] = torch.cat(found).double().cpu().numpy()
         return values
