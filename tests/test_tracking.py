@@ -648,8 +648,9 @@ class TestServer:
         http.server.HTTPServer(address, http.server.SimpleHTTPRequestHandler).serve_forever()
     """
     CODE = """
-        import sys
+        import signal, sys
         from harness import tracking
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with & ignores it
         tracking._command = lambda config, host, port: [sys.executable, "-c", sys.argv[1], str(port)]
         tracking._STOP_S = 0.5
         port = tracking._port("127.0.0.1", 0, insisted=False)
