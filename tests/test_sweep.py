@@ -17,7 +17,7 @@ from harness.errors import ConfigError, InputError
 from harness.mixing.analysis import Answer, Comparison, corrected, pareto_front, welch
 from harness.mixing.launch import submit, wait_for
 from harness.mixing.prepare import read_plan
-from harness.mixing.simplex import lattice
+from harness.mixing.simplex import lattice, scheffe_design
 from harness.mixing.surface import CrossValidated, Excess, fit_linear
 from harness.mixing.trial import copy_state, read_outcome, saved_step, take_over, trial_folder
 from harness.sweep import (
@@ -136,6 +136,23 @@ def test_welch_by_hand():
     assert compared.significant is False
     assert welch(np.array([1.0, 1.01, 1.02]), np.array([3.0, 3.01, 3.03])).significant is True
     assert welch(np.array([1.0, 2.0]), np.array([3.0, 5.0, 7.0])).significant is None
+
+
+def test_a_part_that_nothing_works_without_does_not_blind_the_sampler():
+    """Without text the loss is fifty times all else; found is the best trial, which is 0 in the bowl's middle."""
+    found = []
+    for seed in range(3):
+        study = optuna.create_study(sampler=MixtureSampler(PARTS, lattice(3, 20), seed=seed))
+        for mixture in scheffe_design(3):
+            study.enqueue_trial(dict(zip(PARTS, map(float, mixture), strict=True)))
+
+        def loss(trial):
+            w = np.array([trial.suggest_float(part, 0, 1) for part in PARTS])
+            return float(((w - [0.1, 0.3, 0.6]) ** 2).sum() + 50 * np.exp(-60 * w[1]))
+
+        study.optimize(loss, n_trials=20)
+        found.append(study.best_value)
+    assert max(found) < 0.01
 
 
 def test_the_front_of_three_points():
