@@ -37,6 +37,27 @@ def test_the_law_is_found_again(sign):
         assert surface.formula(scale) == "2 + exp(+0.5 -1 -2 · w)"
 
 
+def test_the_law_is_fitted_and_doubted_on_the_scale():
+    """Noise of one size on the scale: how far fits scatter there is what they say, also where the loss is 100 times up.
+
+    One loss of 150 that is a third too high moves the fit of the small ones as little as the scale says.
+    """
+    design, scale = np.vstack([DESIGN, lattice(3, 4)]), Excess(2.0, 1.0)
+
+    def steep(w):
+        return 2 + np.exp(w @ np.array([5.0, -1.0, -2.0]))
+
+    rng, far = np.random.default_rng(0), np.eye(3)[:1]
+    clean = scale.scaled(steep(design))
+    fits = [fit_exponential_law(design, clean + 0.05 * rng.standard_normal(len(clean))).predict(far) for _ in range(40)]
+    means, deviations = np.array([m[0] for m, _ in fits]), np.sqrt([c[0, 0] for _, c in fits])
+    assert 0.5 < means.std() / deviations.mean() < 2
+    raised = np.where(design[:, 0] == 1, 1.3, 1.0) * steep(design)
+    low = lattice(3, 8)[lattice(3, 8)[:, 0] < 0.3]
+    error = scale.losses(fit_exponential_law(design, scale.scaled(raised)).mean(low)) - steep(low)
+    assert np.abs(error).max() < 0.2
+
+
 def test_the_scale_is_straight_near_the_best_and_goes_there_and_back():
     """Best 1, median 3, so that the unit is 2: scaled are log 1, log 1.5, log 2, log 4, log 50."""
     losses = np.array([3.0, 1.0, 2.0, 7.0, 99.0])
