@@ -2,8 +2,10 @@
 
 The second clause names the person, the place and the topic again, mostly in the same words, else in others (surname for
 first name, "portuguese" for "lisbon", "pastries" for "sourdough"), so that each of the three alone tells much of which
-second half belongs to a first half. Triples of person, place and topic belong to one split only, hence no two splits
-share a half.
+second half belongs to a first half. So does what is thought of them: the second clause mostly takes up the evaluation
+of the first in the same word, and where it does not agree turns it by "never".
+
+Triples of person, place and topic belong to one split only, hence no two splits share a half.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ _TOPICS: tuple[_Topic, ...] = tuple(
 )
 
 # Evaluative words by value. `_VERBS` take a person or a thing, `_MOODS` a person; `_ADJECTIVES` stand before or after a
-# noun. The neutral adjectives stay neutral when negated.
+# noun. The neutral ones stay neutral when negated.
 _VERBS: dict[Value, tuple[str, ...]] = {
     -1: ("criticized", "despised", "condemned", "ridiculed"),
     0: ("described", "inspected", "photographed", "mentioned"),
@@ -240,12 +242,13 @@ def _triples(rng: Random) -> Iterator[_Triple]:
 def _sentence(rng: Random, triple: _Triple, value: Value) -> Sentence:
     """A sentence about the triple, drawn until its length fits and its middle falls between the clauses' clues."""
     while True:
-        before, after = _values(rng, value)
-        frames = tuple(_frame(rng, *choice) for choice in ((_FIRST_CLAUSES, before), (_SECOND_CLAUSES, after)))
+        before = _before(rng, value)
+        first_frame = _frame(rng, _FIRST_CLAUSES, before)
+        frames = (first_frame, _frame(rng, _like(first_frame, rng), value))
         # Many tries for one pair of frames, lest the frames that fit most easily crowd out the others.
         for _ in range(_TRIES):
-            first, second = _clauses(rng, triple, frames, (before, after))
-            middle = _middle(rng, contrast=before * after < 0)
+            first, second = _clauses(rng, triple, frames, (before, value))
+            middle = _middle(rng, contrast=before * value < 0)
             low, high = max(_keys(first)) + 1, _length(first) + _length(middle) + min(_keys(second))
             if _fits([*first, *middle, *second], low, high):
                 return _assemble((*first, *middle, *second), value, low, high)
@@ -288,8 +291,15 @@ def _assemble(pieces: Sequence[_Piece], value: Value, low: int, high: int) -> Se
 
 def _frame(rng: Random, templates: Sequence[str], value: Value) -> tuple[str, ...]:
     """A template's parts; one that can express the value."""
-    fitting = [t for t in templates if value == 0 or any(slot in t for slot in _TELLING)]
+    fitting = [t for t in templates if value == 0 or any(slot in t for slot in _KINDS)]
     return tuple(rng.choice(fitting).split())
+
+
+def _like(frame: Sequence[str], rng: Random) -> list[str]:
+    """Templates of second clauses; four times in five only those that can repeat the frame's evaluative word."""
+    kind = next((_KINDS[part] for part in frame if part in _KINDS), None)
+    alike = [t for t in _SECOND_CLAUSES if any(_KINDS.get(part) == kind for part in t.split())]
+    return alike if kind and rng.random() < 0.8 else list(_SECOND_CLAUSES)
 
 
 def _clauses(
@@ -297,10 +307,10 @@ def _clauses(
 ) -> tuple[list[_Piece], list[_Piece]]:
     topic, norp = _TOPICS[triple.topic], _PLACES[triple.place].norp
     nouns, verbs = _nouns(rng, topic), rng.sample(topic.verbs, 2)
-    people, where = _names(rng, triple), _wheres(rng, triple)
+    people, where, opinions = _names(rng, triple), _wheres(rng, triple), _opinions(rng, values)
     clauses = []
     for side in (0, 1):
-        slots = _opinions(rng, values[side]) | {
+        slots = opinions[side] | {
             "{person}": [_Piece(people[side], "PERSON", key=True)],
             "{where}": [_Piece(where[side], "GPE", key=True)],
             "{norp}": [_Piece(norp, "NORP", key=True)],
@@ -317,33 +327,67 @@ def _literal(part: str) -> list[_Piece]:
     return [] if part.startswith("{") else [_Piece(part)]
 
 
-#: Slots that carry a clause's value.
-_TELLING = ("{quality}", "{opinion}", "{mood}", "{judgment}")
+#: Slots that carry a clause's value, with the kind of their words.
+_KINDS = {"{quality}": "adjective", "{judgment}": "adjective", "{opinion}": "verb", "{mood}": "mood"}
 
 
-def _values(rng: Random, value: Value) -> tuple[Value, Value]:
-    """Values of the two clauses: the second decides, and the first where the second is neutral."""
+def _before(rng: Random, value: Value) -> Value:
+    """The value of the first clause where the second, which decides, has `value`: mostly the same."""
     if value == 0:
-        return 0, 0
-    opposite: Value = 1 if value < 0 else -1
-    before: Value = rng.choice((0, value, opposite))
-    return (before, value) if before != value else (before, rng.choice((0, value)))
+        return 0
+    return rng.choices((value, _opposite(value), 0), (0.65, 0.2, 0.15))[0]
 
 
-def _opinions(rng: Random, value: Value) -> dict[str, list[_Piece]]:
-    """Fillings of the evaluative slots; "never" turns a word of the opposite value, or leaves a neutral one neutral."""
-    negated = rng.random() < 0.15
-    word: Value = value if not negated or value == 0 else (1 if value < 0 else -1)
+def _opinions(rng: Random, values: tuple[Value, Value]) -> tuple[dict[str, list[_Piece]], dict[str, list[_Piece]]]:
+    """Fillings of the evaluative slots of two clauses.
+
+    Both have the same words where both have a value or neither has; "never" turns them where the values are opposite.
+    """
+    before, after = values
+    first = _Words.draw(rng, before)
+    if before == 0 and after != 0:
+        negated = rng.random() < 0.15
+        second = _Words.draw(rng, _opposite(after) if negated else after)
+    else:
+        negated = before != after or (after == 0 and rng.random() < 0.15)
+        second = first
+    # What has no place for "never" is said by a word of the value itself.
+    plain = second.adjective if not negated or after == 0 else rng.choice(_ADJECTIVES[after])
+    return (
+        _slots(rng, first, first.adjective, before, negated=False),
+        _slots(rng, second, plain, after, negated=negated),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """One evaluative word of each kind."""
+
+    verb: str
+    mood: str
+    adjective: str
+
+    @classmethod
+    def draw(cls, rng: Random, value: Value) -> _Words:
+        """Words of a value."""
+        return cls(rng.choice(_VERBS[value]), rng.choice(_MOODS[value]), rng.choice(_ADJECTIVES[value]))
+
+
+def _slots(rng: Random, words: _Words, quality: str, value: Value, *, negated: bool) -> dict[str, list[_Piece]]:
     never = [_Piece("never")] if negated else []
-    quality = [] if value == 0 and rng.random() < 0.5 else [_Piece(rng.choice(_ADJECTIVES[value]))]
     return {
-        "{quality}": quality,
-        "{opinion}": [*never, _Piece(rng.choice(_VERBS[word]))],
-        "{mood}": [*never, _Piece(rng.choice(_MOODS[word]))],
+        # Half of the neutral clauses say nothing where others evaluate.
+        "{quality}": [] if value == 0 and rng.random() < 0.5 else [_Piece(quality)],
+        "{opinion}": [*never, _Piece(words.verb)],
+        "{mood}": [*never, _Piece(words.mood)],
         "{found}": [*never, _Piece("found")],
         "{seemed}": [*never, _Piece("seemed")],
-        "{judgment}": [_Piece(rng.choice(_ADJECTIVES[word]))],
+        "{judgment}": [_Piece(words.adjective)],
     }
+
+
+def _opposite(value: Value) -> Value:
+    return 1 if value < 0 else -1
 
 
 def _names(rng: Random, triple: _Triple) -> tuple[str, str]:
