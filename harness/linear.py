@@ -23,7 +23,7 @@ def onednn_linears(module: nn.Module) -> Iterator[None]:
 
     Results differ from PyTorch's by rounding. Elsewhere, or where PyTorch was built without oneDNN, nothing changes.
     """
-    layers = [layer for layer in module.modules() if _eligible(layer)]
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear) and _eligible(layer)]
     for layer in layers:
         # An instance attribute: the module has the method of its class again once it is removed.
         layer.forward = partial(_linear, layer)  # type: ignore[method-assign]
@@ -34,8 +34,8 @@ def onednn_linears(module: nn.Module) -> Iterator[None]:
             del layer.forward
 
 
-def _eligible(layer: nn.Module) -> bool:
-    """Whether it is a plain linear layer that nothing else, such as a hook on its weights, has changed."""
+def _eligible(layer: nn.Linear) -> bool:
+    """Whether it is a plain one, which nothing else, such as a hook that moves its weights, has changed."""
     return (
         type(layer) is nn.Linear
         and layer.weight.device.type == "cpu"
