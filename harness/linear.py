@@ -1,7 +1,7 @@
 """Linear layers by oneDNN while only likelihoods are wanted.
 
-PyTorch multiplies float32 matrices on the CPU with MKL, which is a fifth slower than oneDNN on some processors and no
-faster on others (`benchmarks/linear.py`). PyTorch has both; its compiler uses this operation for inference.
+PyTorch multiplies float32 matrices on the CPU with MKL, which on some processors is slower than oneDNN for many rows
+(`benchmarks/linear.py`). PyTorch has both; its compiler uses this operation for inference.
 """
 
 from __future__ import annotations
