@@ -21,7 +21,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from harness import memory, scoring
+from harness import linear, memory, scoring
 from harness.attention import PackedDecoder
 from harness.errors import HarnessError, InputError
 from harness.metrics.retrieval import normalize, rank_of_gold
@@ -331,7 +331,8 @@ def test_the_module_gets_its_attention_back(opt):
         assert opt.module.config._attn_implementation == before
 
 
-def test_linear_layers_multiply_by_onednn_while_scoring_alone(opt):
+def test_linear_layers_multiply_by_onednn_while_scoring_alone(opt, monkeypatch):
+    monkeypatch.setattr(linear, "_NARROWEST", 1)
     requests, _ = cases(2)
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
         list(Scorer(opt).answer(requests))
