@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
-from harness.linear import onednn_linears
 from harness.model import Model
 
 #: Keys and values of one layer, `(rows, heads, time, width)` each.
@@ -194,12 +193,11 @@ class PackedDecoder:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Puts this attention and faster linear layers into the module, and back again what was there."""
+        """Puts this attention into the module, and back again what was there."""
         before = self.module.config._attn_implementation
         self.module.set_attn_implementation(_NAME)
         try:
-            with onednn_linears(self.module):
-                yield
+            yield
         finally:
             self.module.set_attn_implementation(before)
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.profiler import ProfilerActivity, profile
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -21,7 +20,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from harness import linear, memory, scoring
+from harness import memory, scoring
 from harness.attention import PackedDecoder
 from harness.errors import HarnessError, InputError
 from harness.metrics.retrieval import normalize, rank_of_gold
@@ -329,15 +328,6 @@ def test_the_module_gets_its_attention_back(opt):
     requests, _ = cases(2)
     for _ in Scorer(opt, batch_tokens=1).answer(requests):
         assert opt.module.config._attn_implementation == before
-
-
-def test_linear_layers_multiply_by_onednn_while_scoring_alone(opt, monkeypatch):
-    monkeypatch.setattr(linear, "_NARROWEST", 1)
-    requests, _ = cases(2)
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
-        list(Scorer(opt).answer(requests))
-    assert "mkldnn::_linear_pointwise" in {event.key for event in found.key_averages()}
-    assert not [layer for layer in opt.module.modules() if "forward" in vars(layer)]
 
 
 @pytest.mark.parametrize(
