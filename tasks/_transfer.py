@@ -192,8 +192,8 @@ class TransferTask(ABC):
         return tokens[_END] if model.end is None else model.end
 
     def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
-        """What is read of an utterance before anything is predicted: a switch to text follows speech."""
-        return [*utterance_ids(model, segment), tokens[self.task_token]]
+        """What is read of an utterance before anything is predicted; it ends alike in both modalities."""
+        return [*_utterance_ids(model, segment), tokens[self.task_token]]
 
     def weights(self, golds: Sequence[Any], options: Any) -> list[float]:
         """Weight in the loss of each training utterance."""
@@ -676,9 +676,24 @@ def text_of(segments: Prompt) -> str:
     return " ".join(word for s in segments if isinstance(s, Text) for word in s.text.split())
 
 
-def utterance_ids(model: Model, segment: Segment) -> list[int]:
-    """An utterance, with a switch to text after speech where the model knows text: answers are text."""
-    return model.encode_prompt((segment,), "text" if "text" in model.modalities else segment.modality)
+def start_of_text(model: Model) -> list[int]:
+    """What a text begins with in models of both modalities; in one of text alone an answer goes on in the same text."""
+    return model.encode_prior("text", "text") if set(MODALITIES) <= model.modalities else []
+
+
+def _utterance_ids(model: Model, segment: Segment) -> list[int]:
+    """An utterance, and where the model knows text, in which answers are, what says that text follows."""
+    if "text" not in model.modalities:
+        return model.encode_prompt((segment,), segment.modality)
+    ids = model.encode_prompt((segment,), "text")
+    # After text too where there is such a token: what an answer follows is then the same in both modalities.
+    both = segment.modality == "text" and "speech" in model.modalities
+    return [*ids, *_switch_to_text(model)] if both else ids
+
+
+def _switch_to_text(model: Model) -> list[int]:
+    """What stands between speech and text."""
+    return model.encode_prior("speech", "text")[len(model.encode_prior("speech", "speech")) :]
 
 
 def written(

@@ -37,6 +37,7 @@ from ._transfer import (  # noqa: TID251 - a sibling by relative import, whateve
     matrix,
     matrix_keys,
     ratio,
+    start_of_text,
     text_of,
     written,
 )
@@ -115,7 +116,7 @@ class SlueNer(TransferTask):
 
     info = TaskInfo(
         name="slue_ner",
-        version=1,
+        version=2,
         description="named entities, fine-tuned on speech, text or both and tested on either; per cent",
         source="SLUE-VoxPopuli (Shon et al. 2022, arXiv 2111.10367); transfer after Chou et al. 2023, arXiv 2310.08715",
         headline=(*matrix_keys("slue_ner", "f1"), *matrix_keys("slue_ner", "label_f1")),
@@ -149,6 +150,10 @@ class SlueNer(TransferTask):
             return None
         tagged = format_tags(utterance.text, utterance.entities)
         return {"text": tagged, "entities": [list(mention) for mention in parse_tags(tagged)]}
+
+    def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
+        """As of both tasks, then the start of text: a transcript begins as the texts do that were seen in training."""
+        return [*super().context(model, tokens, segment), *start_of_text(model)]
 
     def num_classes(self, options: SlueNerOptions) -> int:
         """B and I of each label and O, with `tokens`."""

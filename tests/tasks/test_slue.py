@@ -16,8 +16,11 @@ from harness.finetune import task_tokens
 from harness.metrics.classification import sentiment_scores
 from harness.metrics.ner import ner_scores
 from harness.metrics.tags import bio_labels, format_tags, mentions
+from harness.model import load_model
+from harness.segments import Speech, Text, UnitSpan
 from harness.task import task_registry
 from harness.testing import UniformModel
+from harness.training.vocabulary import START, SWITCH_TO
 from tests.tiny_decoder import TinyDecoder
 
 SA: Any
@@ -123,6 +126,24 @@ def test_tagged_transcripts_come_back_from_their_tokens():
     for sentence in SENTENCES:
         tagged = format_tags(sentence.text, sentence.entities)
         assert slue_ner._tagged_text(toy, slue_ner._tagged_ids(toy, tokens, tagged)) == tagged
+
+
+@pytest.mark.parametrize(("task", "last"), [(SA, ["<sentiment>"]), (NER, ["<entities>", "start"])])
+def test_text_and_speech_end_alike_before_an_answer(task, last):
+    """What follows a class to be told, or a transcript to be written, does not depend on what was read."""
+    model = load_model("sutlm-tiny")
+    tokens = {**task_tokens(model, task.tokens(model)), "start": START["text"]}
+    units = UnitSpan((3, 5, 3), (2, 1, 4), rate_hz=50, system=model.tokenizers.speech.system)
+    end = [SWITCH_TO["text"], *(tokens[name] for name in last)]
+    for segment in (Speech(units=units), Text("in lisbon")):
+        read = [START[segment.modality], *model.encode_continuation(segment)]
+        assert task.context(model, tokens, segment) == [*read, *end]
+
+
+@pytest.mark.parametrize(("task", "last"), [(SA, "<sentiment>"), (NER, "<entities>")])
+def test_in_models_of_text_alone_the_answer_goes_on_in_the_same_text(task, last):
+    model, tokens = Toy(), {last: 300}
+    assert task.context(model, tokens, Text("lisbon")) == [*model.encode_prompt((Text("lisbon"),), "text"), 300]
 
 
 def test_gold_is_the_tagged_text_with_combined_labels():
