@@ -131,7 +131,7 @@ def test_tagged_transcripts_come_back_from_their_tokens():
 @pytest.mark.parametrize(("task", "last"), [(SA, ["<sentiment>"]), (NER, ["<entities>", "start"])])
 def test_text_and_speech_end_alike_before_an_answer(task, last):
     """What follows a class to be told, or a transcript to be written, does not depend on what was read."""
-    model = load_model("sutlm-tiny")
+    model: Any = load_model("sutlm-tiny")
     tokens = {**task_tokens(model, task.tokens(model)), "start": START["text"]}
     units = UnitSpan((3, 5, 3), (2, 1, 4), rate_hz=50, system=model.tokenizers.speech.system)
     end = [SWITCH_TO["text"], *(tokens[name] for name in last)]
