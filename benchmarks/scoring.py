@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import gc
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -262,11 +263,17 @@ def agreement(case: Case, expected: np.ndarray, found: np.ndarray, name: str) ->
 
 
 def memory(arguments: argparse.Namespace, name: str, processes: int = 3) -> list[list[float]]:
-    """Peak MiB of one side at each shape, beyond those of the loaded model, in each of some processes."""
+    """Peak MiB of one side at each shape, beyond those of the loaded model, in each of some processes.
+
+    glibc gives back at once what is freed there; else what it happens to keep is measured too.
+    """
     kept = ("card", "layers", "width", "vocabulary", "budget", "n", "sharpness", "shapes")
     options = [f"--{k}={v}" for k in kept if (v := getattr(arguments, k)) is not None]
     command = [sys.executable, __file__, f"--measure={name}", f"--prompts={min(arguments.prompts, 2)}", *options]
-    done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(processes)]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = [
+        subprocess.run(command, capture_output=True, text=True, check=True, env=environment) for _ in range(processes)
+    ]
     peaks = zip(*(json.loads(d.stdout.splitlines()[-1]) for d in done), strict=True)
     return [[size / 2**20 for size in of_shape] for of_shape in peaks]
 

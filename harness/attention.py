@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
+from harness.linear import onednn_linears
 from harness.model import Model
 
 #: Keys and values of one layer, `(rows, heads, time, width)` each.
@@ -198,11 +199,12 @@ class PackedDecoder:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Puts this attention into the module, and back again what was there."""
+        """Puts this attention and faster linear layers into the module, and back again what was there."""
         before = self.module.config._attn_implementation
         self.module.set_attn_implementation(_NAME)
         try:
-            yield
+            with onednn_linears(self.module, self.module.get_output_embeddings()):
+                yield
         finally:
             self.module.set_attn_implementation(before)
 

@@ -15,12 +15,10 @@ _SHARE = 0.5
 #: Batches beyond this many tokens are no faster.
 _MOST_TOKENS = {"cpu": 8192, "cuda": 65536}
 _FEWEST_TOKENS = 16
-#: On a processor passes beyond this many tokens are hardly faster, and hold more.
-_PASS_TOKENS = {"cpu": 1536}
-#: Rows of logits made at once, as wide as the vocabulary each.
-LOGIT_ROWS = 512
-#: Of these, rows whose softmax is made at once: on a processor so few that it stays in the cache.
-_SOFTMAX_ROWS = {"cpu": 128}
+#: Activations of a pass on a processor, in bytes: with more it is hardly faster.
+_PASS_BYTES = 48 * 2**20
+#: Rows of logits made at once, as wide as the vocabulary each: on a processor so few that they stay in its cache.
+_LOGIT_ROWS = {"cpu": 128, "cuda": 512}
 #: Copies of logits in float32.
 _LOGIT_COPIES = 3
 _CGROUP = Path("/sys/fs/cgroup")
@@ -28,24 +26,30 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 def token_budget(model: Model) -> int:
     """Tokens that fit into half of the memory that is available now, within what is useful."""
-    most = _MOST_TOKENS.get(torch.device(model.device).type, _MOST_TOKENS["cpu"])
-    free = available_bytes(model.device)
-    config = getattr(model.module, "config", None)
+    most, free, config = _most_tokens(model), available_bytes(model.device), getattr(model.module, "config", None)
     if free is None or config is None:
         return most
-    rest = free * _SHARE - LOGIT_ROWS * _LOGIT_COPIES * 4 * int(config.vocab_size)
+    # Beside the logits, the copy of the output embedding that `harness.linear` holds on a processor.
+    row = _LOGIT_COPIES * logit_rows(model.device) + int(config.hidden_size)
+    rest = free * _SHARE - row * 4 * int(config.vocab_size)
     return max(_FEWEST_TOKENS, min(most, int(rest / bytes_per_token(config))))
 
 
-def pass_tokens(device: torch.device | str) -> int:
+def pass_tokens(model: Model) -> int:
     """Tokens that a pass should read at most, however many a batch holds."""
-    kind = torch.device(device).type
-    return _PASS_TOKENS.get(kind, _MOST_TOKENS.get(kind, _MOST_TOKENS["cpu"]))
+    config = getattr(model.module, "config", None)
+    if config is None or torch.device(model.device).type != "cpu":
+        return _most_tokens(model)
+    return max(_FEWEST_TOKENS, min(_most_tokens(model), _PASS_BYTES // _activations(config)))
 
 
-def softmax_rows(device: torch.device | str) -> int:
-    """Rows of logits whose softmax is made at once."""
-    return _SOFTMAX_ROWS.get(torch.device(device).type, LOGIT_ROWS)
+def logit_rows(device: torch.device | str) -> int:
+    """Rows of logits made at once."""
+    return _LOGIT_ROWS.get(torch.device(device).type, _LOGIT_ROWS["cpu"])
+
+
+def _most_tokens(model: Model) -> int:
+    return _MOST_TOKENS.get(torch.device(model.device).type, _MOST_TOKENS["cpu"])
 
 
 def bytes_per_token(config: Any) -> int:
@@ -54,13 +58,23 @@ def bytes_per_token(config: Any) -> int:
     Args:
         config: of a decoder of transformers.
     """
-    width, heads = int(config.hidden_size), int(config.num_attention_heads)
-    inner = int(getattr(config, "ffn_dim", None) or getattr(config, "intermediate_size", None) or 4 * width)
-    head = int(getattr(config, "head_dim", None) or width // heads)
+    heads = int(config.num_attention_heads)
+    head = int(getattr(config, "head_dim", None) or int(config.hidden_size) // heads)
     kept = 2 * int(config.num_hidden_layers) * head * int(getattr(config, "num_key_value_heads", None) or heads)
-    dtype = getattr(config, "dtype", None) or torch.float32
-    # Old and new keys and values at once; about eight tensors as wide as the states, three as the inner layer.
-    return (2 * kept + 8 * width + 3 * inner) * dtype.itemsize
+    # Old and new keys and values at once.
+    return 2 * kept * _itemsize(config) + _activations(config)
+
+
+def _activations(config: Any) -> int:
+    # About eight tensors as wide as the states, three as the inner layer.
+    width = int(config.hidden_size)
+    inner = int(getattr(config, "ffn_dim", None) or getattr(config, "intermediate_size", None) or 4 * width)
+    return (8 * width + 3 * inner) * _itemsize(config)
+
+
+def _itemsize(config: Any) -> int:
+    dtype: torch.dtype = getattr(config, "dtype", None) or torch.float32
+    return dtype.itemsize
 
 
 def available_bytes(device: torch.device | str) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import attention, scoring
+from harness import attention, linear, scoring
 from harness.config import digest, plain
 from harness.distributed import ALONE, Processes
 from harness.errors import TaskError
@@ -168,7 +168,7 @@ def request_digests(requests: Sequence[Request], *, prune: bool) -> dict[str, st
 
 def scoring_version(model: Model) -> str:
     """Digest of the code that computes answers, and of the precision in which it does."""
-    sources = [Path(str(module.__file__)).read_text("utf-8") for module in (scoring, attention)]
+    sources = [Path(str(module.__file__)).read_text("utf-8") for module in (scoring, attention, linear)]
     return digest([sources, str(getattr(model.module, "dtype", None))])
 
 

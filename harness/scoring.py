@@ -20,7 +20,7 @@ from torch import Tensor
 
 from harness.attention import Layer, PackedDecoder, Packing, Pass, Prefix
 from harness.errors import HarnessError, InputError
-from harness.memory import LOGIT_ROWS, is_out_of_memory, pass_tokens, release, softmax_rows, token_budget
+from harness.memory import is_out_of_memory, logit_rows, pass_tokens, release, token_budget
 from harness.model import Model
 from harness.segments import Segment
 from harness.task import Answer, Loglikelihoods, Ranking, Request, Unscorable
@@ -400,7 +400,7 @@ class Scorer:
 
     @property
     def _pass_tokens(self) -> int:
-        return min(self.batch_tokens, pass_tokens(self.model.device))
+        return min(self.batch_tokens, pass_tokens(self.model))
 
     def _read_shared(self, decoder: PackedDecoder, group: _Group) -> None:
         prompts = self._read_prompts(decoder, group)
@@ -490,13 +490,12 @@ class Scorer:
         order = np.argsort(at, kind="stable")
         places, wanted = at[order], self._tensor(targets[order])
         found = []
-        for start in range(0, len(states), LOGIT_ROWS):
-            logits = self.model.logits(states[start : start + LOGIT_ROWS])
-            for row in range(0, len(logits), softmax_rows(logits.device)):
-                part = logits[row : row + softmax_rows(logits.device)]
-                first, last = np.searchsorted(places, [start + row, start + row + len(part)])
-                rows = self._tensor(places[first:last] - start - row)
-                found.append(torch.log_softmax(part.float(), -1)[rows, wanted[first:last]])
+        size = logit_rows(states.device)
+        for start in range(0, len(states), size):
+            first, last = np.searchsorted(places, [start, start + size])
+            rows = self._tensor(places[first:last] - start)
+            logits = self.model.logits(states[start : start + size])
+            found.append(torch.log_softmax(logits.float(), -1)[rows, wanted[first:last]])
         values = np.empty(len(at))
         values[order] = torch.cat(found).double().cpu().numpy()
         return values

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.profiler import ProfilerActivity, profile
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -20,7 +21,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from harness import memory, scoring
+from harness import linear, memory, scoring
 from harness.attention import PackedDecoder
 from harness.errors import HarnessError, InputError
 from harness.metrics.retrieval import normalize, rank_of_gold
@@ -188,7 +189,7 @@ def test_answers_are_those_of_a_loop_over_pairs(model, seed, batch_tokens, pass_
     requests, extents = cases(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "_PASS_OVERHEAD", overhead)
-        patch.setattr(scoring, "pass_tokens", lambda device: pass_tokens)
+        patch.setattr(scoring, "pass_tokens", lambda model: pass_tokens)
         found = answers(model, requests, batch_tokens=batch_tokens, prune=prune)
     check(model, requests, extents, found)
 
@@ -415,13 +416,32 @@ def test_bytes_of_a_token(opt):
 
 
 def test_batches_fit_into_half_of_the_free_memory(opt, monkeypatch):
-    """Logits take 512 · 3 · 4 · 24 bytes; of 10 MB, 5 MB − 147,456 B remain, for 2,816 bytes a token."""
+    """Logits take 128 · 3 · 4 · 24 bytes and their weights 32 · 4 · 24; of 10 MB, 5 MB less these are for tokens."""
     monkeypatch.setattr(memory, "available_bytes", lambda device: 10**7)
-    assert memory.token_budget(opt) == (5 * 10**6 - 147456) // 2816
+    assert memory.token_budget(opt) == (5 * 10**6 - 36864 - 3072) // 2816
     monkeypatch.setattr(memory, "available_bytes", lambda device: 0)
     assert memory.token_budget(opt) == 16
     monkeypatch.setattr(memory, "available_bytes", lambda device: None)
     assert memory.token_budget(opt) == 8192
+
+
+def test_passes_hold_equally_many_bytes(opt, monkeypatch):
+    """448 numbers of 4 bytes a token, 1,792 bytes: keys and values are the batch's."""
+    monkeypatch.setattr(memory, "_PASS_BYTES", 10**6)
+    assert memory.pass_tokens(opt) == 10**6 // 1792
+    monkeypatch.setattr(memory, "_PASS_BYTES", 1)
+    assert memory.pass_tokens(opt) == 16
+    monkeypatch.setattr(memory, "_PASS_BYTES", 10**9)
+    assert memory.pass_tokens(opt) == 8192
+
+
+def test_linear_layers_multiply_by_onednn_while_scoring_alone(opt, monkeypatch):
+    monkeypatch.setattr(linear, "_NARROWEST", 1)
+    requests, _ = cases(2)
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
+        list(Scorer(opt).answer(requests))
+    assert "mkldnn::_linear_pointwise" in {event.key for event in found.key_averages()}
+    assert not [layer for layer in opt.module.modules() if "forward" in vars(layer)]
 
 
 def test_the_system_tells_its_memory():
