@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.backends.cuda import SDPAParams, can_use_flash_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from harness.linear import onednn_linears
+from harness.memory import to_device
 from harness.model import Model
 
 #: Keys and values of one layer, `(rows, heads, time, width)` each.
@@ -57,8 +59,8 @@ class Packing:
             real = column < sizes[:, None]
             # Padding repeats the row's last token; being to the right, no token attends to it.
             starts = sizes.cumsum(0) - sizes
-            self._gather = (starts[:, None] + torch.minimum(column, sizes[:, None] - 1)).to(device)
-            self._real = real.flatten().nonzero().squeeze(1).to(device)
+            self._gather = to_device(starts[:, None] + torch.minimum(column, sizes[:, None] - 1), device)
+            self._real = to_device(real.flatten().nonzero().squeeze(1), device)
 
     def pad(self, packed: Tensor) -> Tensor:
         """`(1, heads, tokens, width)` as `(rows, heads, time, width)`."""
@@ -165,6 +167,11 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causa
             query, key, value, is_causal=causal and not past, attn_mask=mask, scale=scale
         )
         return out, total
+    if mask is None and _flash_on_gpu(query, key, value, causal=causal and not past):
+        found = torch.ops.aten._scaled_dot_product_flash_attention(
+            query, key, value, is_causal=causal and not past, scale=scale
+        )
+        return found[0], found[1]
     if causal and not past:
         mask = torch.full((time, time), float("-inf"), dtype=query.dtype, device=query.device).triu(1)
     scores = (query @ key.transpose(2, 3)).float().mul_(scale)
@@ -174,6 +181,13 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causa
     weights = scores.sub_(top).exp_()
     mass = weights.sum(-1, keepdim=True)
     return weights.div_(mass).to(value.dtype) @ value, (top + mass.log())[..., 0]
+
+
+def _flash_on_gpu(query: Tensor, key: Tensor, value: Tensor, *, causal: bool) -> bool:
+    """Whether there is a flash kernel: on newer GPUs, for half precision."""
+    return query.device.type == "cuda" and can_use_flash_attention(
+        SDPAParams(query, key, value, None, 0.0, causal, False)
+    )
 
 
 class PackedDecoder:

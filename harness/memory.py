@@ -1,4 +1,4 @@
-"""How many tokens a model may read at once."""
+"""How many tokens a model may read at once, and how they get to its device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.model import Model
 
@@ -112,6 +113,13 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def to_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on a device; to a GPU through pinned memory, so that nobody waits for the copy."""
+    if torch.device(device).type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def release(device: torch.device | str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from harness.attention import Layer, PackedDecoder, Packing, Pass, Prefix
 from harness.errors import HarnessError, InputError
-from harness.memory import is_out_of_memory, logit_rows, pass_tokens, release, token_budget
+from harness.memory import is_out_of_memory, logit_rows, pass_tokens, release, to_device, token_budget
 from harness.model import Model
 from harness.segments import Segment
 from harness.task import Answer, Loglikelihoods, Ranking, Request, Unscorable
@@ -475,7 +475,7 @@ class Scorer:
         return decoder.read(self._tensor(ids), self._tensor(positions), packed)
 
     def _tensor(self, values: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(values).to(self.model.device, non_blocking=True)
+        return to_device(torch.from_numpy(values), self.model.device)
 
     def _add(
         self, group: _Group, states: Tensor, at: NDArray[np.int64], targets: NDArray[np.int64], slots: NDArray[np.int64]

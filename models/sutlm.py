@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Literal
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from harness.config import digest
+from harness.config import STRICT, build, digest
 from harness.errors import InputError, UnitSystemError
 from harness.kv_cache import KeptRows, read_rows
 from harness.model import Hidden, ModelCard
 from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text, UnitSpan
 from harness.training.checkpoint import load_checkpoint
 from harness.training.vocabulary import EOS, START, SWITCH_TO
+
+
+@dataclass(frozen=True, config=STRICT)
+class SutlmOptions:
+    """The `options` of a card.
+
+    Attributes:
+        dtype: type that the weights are computed with; softmaxes and sums are in float32 in any case.
+    """
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
 class Sutlm:
@@ -24,10 +37,12 @@ class Sutlm:
     end: int | None = EOS
 
     def __init__(self, card: ModelCard, *, device: str = "cpu") -> None:
+        options = build(SutlmOptions, card.options, where=f"card '{card.name}': options")
         checkpoint = load_checkpoint(card.require_checkpoint(), sha256=card.sha256)
         self.card = card
         self.device = torch.device(device)
-        self.module = checkpoint.model.to(self.device)
+        self.module = checkpoint.model.to(self.device, getattr(torch, options.dtype))
+        self.module.config.dtype = self.module.dtype
         self.tokenizers = checkpoint.tokenizers
         self.vocabulary = checkpoint.tokenizers.vocabulary
         self.max_length = checkpoint.architecture.context
@@ -38,6 +53,7 @@ class Sutlm:
                 "weights": checkpoint.weights_sha256,
                 "tokenizers": self.tokenizers.digest,
                 "heads": checkpoint.architecture.num_heads,
+                **({} if options.dtype == "float32" else {"dtype": options.dtype}),
             }
         )
         self._units: dict[AudioSpan, UnitSpan] = {}

@@ -208,6 +208,19 @@ def test_guesses_at_who_leaves_when_change_no_answer(model, monkeypatch, guess):
     check(model, requests, extents, answers(model, requests, batch_tokens=60))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-3), (torch.bfloat16, 0.1)])
+def test_a_gpu_gives_the_answers_of_the_processor(opt, dtype, close):
+    there = TokenModel(module("opt").to("cuda", dtype))
+    there.device = torch.device("cuda")
+    requests, _ = cases(3)
+    here = answers(opt, requests, prune=False)
+    scorer = Scorer(there, prune=False)
+    assert scorer.work.shared_prefix
+    for request, found in scorer.answer(requests):
+        np.testing.assert_allclose(found.values, here[request.id].values, rtol=close, atol=close)
+
+
 def test_logits_far_apart_do_not_overflow(opt, monkeypatch):
     monkeypatch.setattr(opt, "logits", lambda states: opt.inner.lm_head(states) * 1e4)
     requests, _ = cases(7)

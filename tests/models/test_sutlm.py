@@ -16,7 +16,9 @@ from harness.config import home
 from harness.corpora.corpus import open_corpus
 from harness.errors import CheckpointError, CorpusError, InputError, UnitSystemError
 from harness.model import load_model, read_card
+from harness.scoring import Scorer
 from harness.segments import AudioSpan, Speech, Text, UnitSpan
+from harness.task import Request
 from harness.testing import ModelContract
 from harness.training.data import pair
 from harness.training.formats import Formatter
@@ -325,6 +327,32 @@ def test_prompt_and_continuation_are_what_training_saw(model, paired):
         prompt = model.decode(ids)
         target = prompt[-1].modality
         assert [*model.encode_prompt(prompt, target), EOS] == ids
+
+
+def test_weights_are_computed_with_in_the_type_that_the_card_names(slice_folder, model, paired):
+    text = (slice_folder / "toy.yaml").read_text()
+    card = slice_folder / "half.yaml"
+    card.write_text(text + "options: {dtype: bfloat16}\n")
+    half = load_model(str(card))
+    assert half.module.dtype == half.module.config.dtype == torch.bfloat16
+    assert half.fingerprint != model.fingerprint
+    pool = tuple(Text(" ".join(p.words)) for p in paired[:5])
+    requests = [
+        Request(str(i), (Speech(units=p.units),), "speech", "text", pool, tuple(range(5)))
+        for i, p in enumerate(paired[:2])
+    ]
+    found, expected = (np.stack([a.values for _, a in Scorer(m).answer(requests)]) for m in (half, model))
+    np.testing.assert_allclose(found, expected, rtol=0.02)
+    assert not np.array_equal(found, expected)
+
+
+def test_types_that_a_model_cannot_be_computed_in_are_refused(slice_folder, capsys):
+    card = slice_folder / "int.yaml"
+    card.write_text((slice_folder / "toy.yaml").read_text() + "options: {dtype: int8}\n")
+    assert harness("run", "--model", card, "--tasks", "cra") == 2
+    error = capsys.readouterr().err
+    assert "dtype" in error
+    assert "'float32', 'bfloat16' or 'float16'" in error
 
 
 def test_ids_decode_to_the_segments_they_came_from(model, paired):
