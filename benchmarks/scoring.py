@@ -373,7 +373,7 @@ def report(arguments: argparse.Namespace) -> None:
         print(*bench(model, the_case(arguments, model, name), arguments.rounds), sep="\n", flush=True)
     if not arguments.no_memory:
         peaks = [memory(arguments, name) for name in SIDES]
-        print("\n| shape | " + " | ".join(f"{name}, MiB" for name in SIDES) + " |\n|---|---|---|---|")
+        print("\n| shape | " + " | ".join(f"{name}, MiB" for name in SIDES) + " |\n" + "|---" * (1 + len(SIDES)) + "|")
         for name, *cells in zip(arguments.shapes.split(","), *peaks, strict=True):
             shown = [f"{statistics.median(c):.0f} ({min(c):.0f}–{max(c):.0f})" for c in cells]
             print(f"| {name} | {' | '.join(shown)} |", flush=True)

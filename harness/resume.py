@@ -173,11 +173,12 @@ def scoring_version(model: Model) -> str:
 
 
 def procedure_version(task: Procedure, model: Model) -> str:
-    """Digest of the code that computes a procedure's records: the task's module and the engines it may use."""
+    """Digest of the code that computes a procedure's records: its class and what that inherits, and the engines."""
     folder = Path(__file__).parent
-    own = Path(str(sys.modules[type(task).__module__].__file__))
+    modules = dict.fromkeys(c.__module__ for c in type(task).__mro__)
+    own = [Path(str(sys.modules[m].__file__)) for m in modules if m.partition(".")[0] not in sys.stdlib_module_names]
     engines = (path for name in ("generation", "finetune") for path in sorted(folder.glob(f"{name}*.py")))
-    return digest([[path.read_text("utf-8") for path in (own, *engines)], scoring_version(model)])
+    return digest([[path.read_text("utf-8") for path in (*own, *engines)], scoring_version(model)])
 
 
 def _answer_block(

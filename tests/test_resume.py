@@ -1,5 +1,6 @@
 """Results do not tell how often a run was stopped, what was known before, or how many processes shared it."""
 
+import importlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from harness.distributed import Processes
 from harness.evaluate import RunConfig, evaluate
 from harness.model import ModelCard
 from harness.results import summary
-from harness.resume import _share, answer_all, request_digests, total_work
+from harness.resume import _share, answer_all, procedure_version, request_digests, total_work
 from harness.scoring import Scorer
 from harness.segments import Text
 from harness.store import RowSet, RowStore
@@ -294,3 +295,17 @@ def test_a_damaged_store_is_reported_and_the_command_goes_on(tmp_path, monkeypat
     captured = capsys.readouterr()
     assert captured.err.startswith(f"harness: warning: The row store {tmp_path}/rows.sqlite3 is damaged")
     assert captured.out.startswith("0 rows in")
+
+
+def test_records_of_a_procedure_are_those_of_its_code_and_of_what_it_inherits(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "base_of_a_task.py").write_text("class Base: pass\n")
+    (tmp_path / "the_task.py").write_text("from base_of_a_task import Base\n\n\nclass Toy(Base): pass\n")
+    task = importlib.import_module("the_task").Toy()
+    seen = {procedure_version(task, model()), procedure_version(task, model())}
+    assert len(seen) == 1
+    for changed in ("the_task.py", "base_of_a_task.py"):
+        with (tmp_path / changed).open("a") as file:
+            file.write("# another way\n")
+        seen.add(procedure_version(task, model()))
+    assert len(seen) == 3
