@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT, digest
@@ -37,17 +36,22 @@ from harness.generation import Continue, Generator, Sampling
 from harness.model import Model, read_card
 from harness.results import Item, Metric
 from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text
-from harness.stats import bootstrap_ci, bootstrap_sums_ci
+from harness.stats import bootstrap_ci
 from harness.task import Plan, Session, TaskInfo
 
-Floats = NDArray[np.float64]
-#: Values `(…,)` of sums `(…, m)`.
-Statistic = Callable[[Floats], Floats]
+from ._cells import (  # noqa: TID251 - a sibling by relative import, whatever the package is called
+    RESAMPLES,
+    Floats,
+    Statistic,
+    Table,
+    compare,
+    grouped,
+)
+
 TrainOn = Literal["speech", "text", "both"]
 MODALITIES: tuple[Modality, ...] = ("speech", "text")
 #: How often gold is dealt out anew to find what predictions reach that have nothing to do with their utterances.
 _SHUFFLES = 20
-_RESAMPLES = 2000
 #: A transcript has at most so many tokens for each token of speech, and so many more.
 _TRANSCRIPT_SHARE, _TRANSCRIPT_MORE = 2, 16
 _END = "<end>"
@@ -277,13 +281,13 @@ class TransferTask(ABC):
     def summarize(self, items: Sequence[Item], options: Any, *, seed: int) -> dict[str, Metric]:
         """The matrix and its baselines: means over seeds, each with an interval over speakers and seeds."""
         metrics: dict[str, Metric] = {}
-        for condition, rows in _grouped([i for i in items if "best_loss" in i], "condition").items():
+        for condition, rows in grouped([i for i in items if "best_loss" in i], "condition").items():
             key, n = f"{self.info.name}.train_{condition}", len(rows)
             metrics[f"{key}.training.learning_rate"] = Metric(rows[0]["learning_rate"], n, None)
             metrics[f"{key}.training.dev_loss"] = Metric(float(np.mean([r["best_loss"] for r in rows])), n, False)
         cells = {
-            name: _Table.of(rows, self.columns)
-            for name, rows in _grouped([i for i in items if "cell" in i], "cell").items()
+            name: Table.of(rows, self.columns)
+            for name, rows in grouped([i for i in items if "cell" in i], "cell").items()
         }
         for name, table in cells.items():
             metrics |= self._cell_metrics(name, table, seed)
@@ -293,7 +297,7 @@ class TransferTask(ABC):
 
     def item_values(self, items: Sequence[Item], options: Any) -> dict[str, dict[str, float]]:
         """Of each cell the mean of the utterances' own scores."""
-        cells = _grouped([i for i in items if "cell" in i], "cell")
+        cells = grouped([i for i in items if "cell" in i], "cell")
         return {
             f"{self.info.name}.{name}.{self.score_name}": {i["id"]: float(i["score"]) for i in rows}
             for name, rows in cells.items()
@@ -429,7 +433,7 @@ class TransferTask(ABC):
 
     # --- statistics ---------------------------------------------------------------------------------------------------
 
-    def _cell_metrics(self, cell: str, table: _Table, seed: int) -> dict[str, Metric]:
+    def _cell_metrics(self, cell: str, table: Table, seed: int) -> dict[str, Metric]:
         key, headline = f"{self.info.name}.{cell}", next(iter(self.statistics))
         learned = cell != "majority.test"
         shuffled = self._shuffled(table, seed) if learned else None
@@ -439,7 +443,7 @@ class TransferTask(ABC):
             higher = None if name.startswith("confusion") else not name.startswith("unparsable")
             if name in self.with_interval:
                 chance = None if shuffled is None else float(statistic(shuffled).mean())
-                out[out_key] = _compare([(table, statistic)], lambda mean: mean, seed, higher, (0.0, 100.0), chance)
+                out[out_key] = compare([(table, statistic)], lambda mean: mean, seed, higher, (0.0, 100.0), chance)
             else:
                 out[out_key] = Metric(float(per_seed.mean()), table.n, higher)
             if name == headline and len(per_seed) > 1:
@@ -449,12 +453,12 @@ class TransferTask(ABC):
         if self.score_name not in self.statistics:
             scores = [[self.score(p, g) for p, g in zip(row, table.gold, strict=True)] for row in table.predicted]
             interval = bootstrap_ci(
-                np.mean(scores, axis=0), table.groups, seed=seed, num_resamples=_RESAMPLES, support=(0.0, 100.0)
+                np.mean(scores, axis=0), table.groups, seed=seed, num_resamples=RESAMPLES, support=(0.0, 100.0)
             )
             out[f"{key}.{self.score_name}"] = interval.metric(higher_is_better=True)
         return out
 
-    def _shuffled(self, table: _Table, seed: int) -> Floats:
+    def _shuffled(self, table: Table, seed: int) -> Floats:
         """Sums `(deals, seeds, m)` of the same predictions, dealt out to the utterances at random."""
         rng = np.random.default_rng([seed, table.n])
         deals = []
@@ -464,24 +468,24 @@ class TransferTask(ABC):
             deals.append(np.sum(rows, axis=1))
         return np.array(deals)
 
-    def _compared(self, name: str, cells: Mapping[str, _Table], seed: int) -> dict[str, Metric]:
+    def _compared(self, name: str, cells: Mapping[str, Table], seed: int) -> dict[str, Metric]:
         """How far a cell is above the majority baseline, and a zero-shot one from training on the tested modality."""
         headline, statistic = next(iter(self.statistics.items()))
         key, out = f"{self.info.name}.{name}", {}
 
-        def both(other: str) -> list[tuple[_Table, Statistic]]:
+        def both(other: str) -> list[tuple[Table, Statistic]]:
             common = cells[name].common(cells[other])
             return [(cells[name].only(common), statistic), (cells[other].only(common), statistic)]
 
-        out[f"{key}.{headline}_above_majority"] = _compare(
+        out[f"{key}.{headline}_above_majority"] = compare(
             both("majority.test"), lambda a, b: a - b, seed, True, (-100.0, 100.0), 0.0
         )
         train, test = name.split(".")
         within = f"train_{test.removeprefix('test_')}.{test}"
         if train in ("train_speech", "train_text") and name != within and within in cells:
-            out[f"{key}.transfer_gap"] = _compare(both(within), lambda a, b: b - a, seed, False, (-100.0, 100.0), None)
+            out[f"{key}.transfer_gap"] = compare(both(within), lambda a, b: b - a, seed, False, (-100.0, 100.0), None)
             if statistic(cells[within].sums).mean() > 0:
-                out[f"{key}.transfer_ratio"] = _compare(both(within), lambda a, b: a / b, seed, True, None, None)
+                out[f"{key}.transfer_ratio"] = compare(both(within), lambda a, b: a / b, seed, True, None, None)
         return out
 
 
@@ -515,104 +519,6 @@ class _Cell:
     def request(self, utterance: str) -> str:
         """The id of a prediction."""
         return f"{self.name}/seed{self.training.seed}/{utterance}"
-
-
-@plain_dataclass(frozen=True)
-class _Table:
-    """The predictions of one cell.
-
-    Attributes:
-        utterances: (n,), ascending.
-        groups: (n,) speakers.
-        gold: (n,).
-        predicted: (seeds, n).
-        counts: (n, seeds, m).
-        stream: which draws of seeds it takes part in: cells of one training have the same.
-    """
-
-    utterances: list[str]
-    groups: list[str]
-    gold: list[Any]
-    predicted: list[list[Any]]
-    counts: Floats
-    stream: str
-
-    @property
-    def n(self) -> int:
-        return len(self.utterances)
-
-    @property
-    def sums(self) -> Floats:
-        """(seeds, m)."""
-        return np.asarray(self.counts.sum(axis=0))
-
-    @classmethod
-    def of(cls, items: Sequence[Item], columns: Callable[[Any, Any], list[float]]) -> _Table:
-        by_seed = [{i["utterance"]: i for i in rows} for _, rows in sorted(_grouped(items, "seed").items())]
-        utterances = sorted(set.intersection(*(set(rows) for rows in by_seed)))
-        first = by_seed[0]
-        gold = [first[u]["gold"] for u in utterances]
-        predicted = [[rows[u]["predicted"] for u in utterances] for rows in by_seed]
-        counts = [[columns(row[k], gold[k]) for row in predicted] for k in range(len(utterances))]
-        stream = items[0]["cell"].split(".")[0]
-        return cls(utterances, [first[u]["group"] for u in utterances], gold, predicted, np.array(counts), stream)
-
-    def common(self, other: _Table) -> set[str]:
-        return set(self.utterances) & set(other.utterances)
-
-    def only(self, kept: set[str]) -> _Table:
-        at = [k for k, u in enumerate(self.utterances) if u in kept]
-
-        def some(values: list[Any]) -> list[Any]:
-            return [values[k] for k in at]
-
-        predicted = [some(row) for row in self.predicted]
-        return _Table(
-            some(self.utterances), some(self.groups), some(self.gold), predicted, self.counts[at], self.stream
-        )
-
-
-def _compare(
-    parts: Sequence[tuple[_Table, Statistic]],
-    combine: Callable[..., Floats],
-    seed: int,
-    higher_is_better: bool | None,
-    support: tuple[float, float] | None,
-    chance: float | None,
-) -> Metric:
-    """`combine` of the parts' means over seeds, with an interval over speakers and seeds jointly.
-
-    Speakers are drawn as in `harness.stats`. With every draw of speakers, seeds are drawn too, those of one training
-    alike for all its cells; their draws are widened by √(S / (S − 1)), since S seeds drawn with replacement vary less
-    than S new ones.
-    """
-    tables = [table for table, _ in parts]
-    columns = np.concatenate([table.counts.reshape(table.n, -1) for table in tables], axis=1)
-    ends = np.cumsum([table.counts[0].size for table in tables])[:-1]
-
-    def statistic(sums: Floats) -> Floats:
-        means = []
-        for (table, of), part in zip(parts, np.split(sums, ends, axis=-1), strict=True):
-            per_seed = of(part.reshape(*part.shape[:-1], *table.counts.shape[1:]))
-            shares = _seed_shares(table, per_seed.shape, seed)
-            means.append((per_seed * shares).sum(axis=-1))
-        return combine(*means)
-
-    interval = bootstrap_sums_ci(
-        columns, statistic, tables[0].groups, seed=seed, num_resamples=_RESAMPLES, support=support
-    )
-    return interval.metric(higher_is_better=higher_is_better, chance=chance)
-
-
-def _seed_shares(table: _Table, shape: tuple[int, ...], seed: int) -> Floats:
-    """How much each seed counts: equally for all items, else drawn for each resample, `(…, seeds)`."""
-    seeds = shape[-1]
-    equal = np.full(seeds, 1 / seeds)
-    if seeds == 1 or len(shape) == 1:
-        return equal
-    rng = np.random.default_rng([seed, *table.stream.encode()])
-    drawn = rng.multinomial(seeds, equal, size=shape[:-1]) / seeds
-    return np.asarray(equal + (drawn - equal) * np.sqrt(seeds / (seeds - 1)))
 
 
 def _train_split(session: Session) -> Corpus:
@@ -657,18 +563,6 @@ def _dealt_anew(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
     golds = [e.gold for e in examples]
     random.Random(f"labels {seed}").shuffle(golds)
     return tuple(replace(e, gold=gold) for e, gold in zip(examples, golds, strict=True))
-
-
-def _grouped(items: Iterable[Item], key: str) -> dict[Any, list[Item]]:
-    out: dict[Any, list[Item]] = {}
-    for item in items:
-        out.setdefault(item[key], []).append(item)
-    return out
-
-
-def ratio(part: Floats, whole: Floats) -> Floats:
-    """Elementwise, 0 where both are 0."""
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def text_of(segments: Prompt) -> str:

@@ -29,14 +29,12 @@ from harness.results import Item, Metric
 from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
+from ._cells import Floats, Statistic, ratio  # noqa: TID251 - a sibling by relative import, whatever the package is called
 from ._transfer import (  # noqa: TID251 - a sibling by relative import, whatever the package is called
-    Floats,
-    Statistic,
     TransferOptions,
     TransferTask,
     matrix,
     matrix_keys,
-    ratio,
     start_of_text,
     text_of,
     written,

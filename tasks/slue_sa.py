@@ -23,14 +23,12 @@ from harness.model import Model
 from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
+from ._cells import Floats, Statistic, ratio  # noqa: TID251 - a sibling by relative import, whatever the package is called
 from ._transfer import (  # noqa: TID251 - a sibling by relative import, whatever the package is called
-    Floats,
-    Statistic,
     TransferOptions,
     TransferTask,
     matrix,
     matrix_keys,
-    ratio,
     text_of,
     written,
 )
