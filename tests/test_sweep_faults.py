@@ -12,12 +12,12 @@ import torch
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from harness.mixing.trial import Ask, run_trial, saved_step, trial_folder
+from harness.mixing.trial import Ask, run_trial
 from harness.sweep import end_silent_runs, origin, outcomes, report_sweep, start_sweep, status, storage_url
 from harness.tracking import ensure_schema
 from harness.training.train import training_data
 from tests.postgresql import cluster
-from tests.toy_sweep import quick_faults, toy_folder, toy_spec, work
+from tests.toy_sweep import FREEZE, GO, HELD_AT, frozen, quick_faults, toy_folder, toy_spec, work
 
 TRIALS, STEPS = 14, 60
 #: On a busy machine; what is waited for happens within seconds otherwise.
@@ -50,29 +50,22 @@ class Crew:
         self.workers.append(worker)
         return worker
 
-    def freeze_in_training(self, *but):
+    def freeze(self):
         """Suspends a worker in the middle of a trial's training, and returns both."""
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            for trial in self.running():
-                pid = int(trial.user_attrs.get("worker", ":0").rpartition(":")[2])
-                worker = next((w for w in self.workers if w.pid == pid and w not in but), None)
-                if worker and self.trains(trial):
-                    os.kill(pid, signal.SIGSTOP)
-                    time.sleep(0.2)  # it takes the signal at its next chance
-                    if self.writable() and self.trains(trial) and trial.number in [t.number for t in self.running()]:
-                        return worker, trial
-                    os.kill(pid, signal.SIGCONT)
-            time.sleep(0.05)
-        raise AssertionError(f"no trial in training: {status(self.sweep)}")
+            (self.sweep.folder / FREEZE).touch()
+            self.wait(lambda: frozen(self.sweep.folder))
+            (pid,) = frozen(self.sweep.folder)
+            (self.sweep.folder / f"frozen-{pid}").unlink()
+            if self.writable():
+                worker = next(w for w in self.workers if w.pid == pid)
+                return worker, next(t for t in self.running() if t.user_attrs["worker"].endswith(f":{pid}"))
+            os.kill(pid, signal.SIGCONT)
+        raise AssertionError(f"whoever is suspended holds a database: {status(self.sweep)}")
 
     def running(self):
         return [t for t in self.sweep.trials if t.state == TrialState.RUNNING]
-
-    def trains(self, trial):
-        """Whether it has a state to resume from, and so many steps to go that it cannot end unnoticed."""
-        states = trial_folder(self.sweep.folder, origin(trial)).glob("state-?")
-        return 0 < max((saved_step(p) for p in states), default=0) <= STEPS // 2
 
     def writable(self):
         """Whether no suspended process holds a database file that the others need."""
@@ -107,15 +100,17 @@ def survive(toy, storage):
     try:
         for _ in range(3):
             crew.join()
-        killed, first = crew.freeze_in_training()
+        killed, first = crew.freeze()
         os.kill(killed.pid, signal.SIGKILL)
-        suspended, second = crew.freeze_in_training(killed)
-        crew.join()
-        crew.wait(lambda: sweep.trials[second.number].state == TrialState.FAIL)  # taken from it
-        os.kill(suspended.pid, signal.SIGCONT)
-        stopped, third = crew.freeze_in_training(killed, suspended)
+        suspended, second = crew.freeze()
+        stopped, third = crew.freeze()
         os.kill(stopped.pid, signal.SIGTERM)
         os.kill(stopped.pid, signal.SIGCONT)
+        (folder / GO).touch()
+        for _ in range(2):
+            crew.join()
+        crew.wait(lambda: sweep.trials[second.number].state == TrialState.FAIL)  # taken from it
+        os.kill(suspended.pid, signal.SIGCONT)
         for worker in crew.workers:
             worker.join(PATIENCE_S)
         assert [w.exitcode for w in crew.workers] == [-signal.SIGKILL if w is killed else 0 for w in crew.workers]
@@ -133,7 +128,7 @@ def check(sweep, tracking, disturbed):
     done = {o.ask.number: o for o in outcomes(sweep)}
     assert len(done) == TRIALS
     for trial in disturbed:
-        assert done[origin(trial)].resumed_from > 0
+        assert done[origin(trial)].resumed_from == HELD_AT
     runs = MlflowClient(tracking.uri).search_runs(["1"], f"tags.kind = 'trial' and tags.study = '{sweep.plan.study}'")
     assert sorted(r.data.tags["trial"] for r in runs) == sorted(map(str, done))
     assert {r.info.status for r in runs} == {"FINISHED"}

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import harness.sweep
 from harness.config import build
 from harness.mixing.spec import SweepSpec
+from harness.mixing.trial import Ask, Outcome, run_trial
 from harness.sweep import TerminatedError, Worker, open_sweep
 from harness.tracking import TrackingConfig, load_tracking_config
+from harness.training.loop import Step
 from tests.toy import copy_utterances, toy_card
 
 
@@ -54,13 +60,46 @@ def quick_faults(**changes) -> TrackingConfig:
 
 
 def work(folder: Path, storage: str | None, home: str) -> None:
-    """The life of a worker process; ends like `harness sweep worker` does."""
+    """The life of a worker process, held in each training; ends like `harness sweep worker` does."""
     os.environ["HARNESS_HOME"] = home
     import torch
 
     torch.set_num_threads(1)
+    harness.sweep.run_trial = _held(run_trial)
     sweep = open_sweep(folder, quick_faults(storage=storage))
     try:
         Worker(sweep, say=lambda line: None).run()
     except TerminatedError:
         raise SystemExit(0) from None
+
+
+#: The step, just saved, after which trials are held: how fast a machine is must not decide what a test meets.
+HELD_AT = 10
+#: In a sweep's folder: the next worker that is held suspends itself.
+FREEZE = "freeze"
+#: In a sweep's folder: none is held any longer.
+GO = "go"
+
+
+def frozen(folder: Path) -> list[int]:
+    """Process ids of workers that followed `FREEZE`; asked of Linux, as a file is there before the signal acts."""
+    found = [int(path.name.rpartition("-")[2]) for path in folder.glob("frozen-*")]
+    return [pid for pid in found if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"]
+
+
+def _held(run: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    def run_held(plan: Any, ask: Ask, folder: Path, *, on_step: Callable[[Step], None], **others: Any) -> Outcome:
+        def hold(step: Step) -> None:
+            on_step(step)
+            while step.step == HELD_AT and not (folder / GO).exists():
+                try:
+                    (folder / FREEZE).rename(folder / f"frozen-{os.getpid()}")
+                except FileNotFoundError:
+                    time.sleep(0.02)
+                else:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                on_step(step)
+
+        return run(plan, ask, folder, on_step=hold, **others)
+
+    return run_held
