@@ -35,6 +35,25 @@ try:
 except TrackingError as error:
     sys.exit(f"not sent: {error}")
 """
+#: The same, held when the run is there and its numbers and files are not, until its standard input ends.
+HELD_LOG = """
+import sys
+from mlflow import MlflowClient
+send = MlflowClient.log_batch
+def held(*args, **kwargs):
+    print("made", flush=True)
+    sys.stdin.read()
+    return send(*args, **kwargs)
+MlflowClient.log_batch = held
+""" + LOG  # fmt: skip
+
+
+def held_sender(folder):
+    """A process that has made the run of `folder` and goes on when it is communicated with."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    sender = subprocess.Popen([sys.executable, "-c", HELD_LOG, folder], text=True, **pipes)
+    assert sender.stdout.readline() == "made\n"
+    return sender
 
 
 def infos(result):
@@ -193,12 +212,8 @@ def test_a_server_killed_while_it_takes_a_run_in_costs_nothing(server, empty_hom
     folder = written(result, tmp_path / "a")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     server.start()
-    sender = subprocess.Popen([sys.executable, "-c", LOG, folder], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
-    while server.count("runs") == 0:  # the run is there, its numbers and files are not
-        assert time.monotonic() < deadline
-        assert sender.poll() is None
-        time.sleep(0.002)
+    sender = held_sender(folder)
+    assert (server.count("runs"), server.count("metrics")) == (1, 0)
     server.kill()
     _, err = sender.communicate(timeout=300)
     assert sender.returncode == 1

@@ -19,7 +19,7 @@ from harness.results import read_results
 from harness.tracking import TrackingConfig
 from tests.postgresql import cluster, free_port
 from tests.runs import drawn, written
-from tests.test_sync import LOG, active
+from tests.test_sync import LOG, active, held_sender
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -217,9 +217,8 @@ def test_a_server_killed_while_it_takes_a_run_in_costs_nothing(ada, tmp_path):
     result = drawn("killed", skill=0.5, num=300)
     folder = written(result, tmp_path / "a")
     count = f"SELECT count(*) FROM tags WHERE key = 'run_id' AND value = '{result.run_id}'"
-    sender = subprocess.Popen([sys.executable, "-c", LOG, folder], stderr=subprocess.PIPE, text=True)
-    while ada.database.query("mlflow", count) == "0":  # the run is there, its numbers and files are not
-        assert sender.poll() is None
+    sender = held_sender(folder)
+    assert ada.database.query("mlflow", count) == "1"
     ada.kill()
     _, err = sender.communicate(timeout=300)
     assert (sender.returncode, "not sent: Logging run" in err) == (1, True)
