@@ -10,7 +10,6 @@ so repetition, diversity, copying and agreement with the true second half are me
 from __future__ import annotations
 
 import itertools
-import math
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from dataclasses import field
 from importlib.metadata import version
 from typing import Any, Literal
 
-import numpy as np
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT, digest
@@ -27,7 +25,6 @@ from harness.errors import CorpusError, InputError, UnitSystemError
 from harness.generation import Continue, Generated, Generator, Sampling
 from harness.halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
 from harness.metrics import agreement, repetition
-from harness.metrics.agreement import Floats
 from harness.metrics.repetition import words_of
 from harness.metrics.retrieval import rank_of_gold
 from harness.model import Model
@@ -35,9 +32,10 @@ from harness.results import Item, Metric
 from harness.scoring import Scorer
 from harness.segments import DIRECTIONS, AudioSpan, Direction, Modality, Speech, Text, UnitSpan, modalities_of
 from harness.speech.lookup import UnitLookup
-from harness.stats import bootstrap_ci, bootstrap_sums_ci
 from harness.task import Loglikelihoods, Plan, Request, Session, TaskInfo
 from harness.training.checkpoint import Tokenizers
+
+from ._pelm_metrics import Summary, values_of, vert_of  # noqa: TID251 - a sibling by relative import, whatever the package is called
 
 Found = Mapping[str, Any]
 
@@ -226,7 +224,7 @@ class Pelm:
         for direction in options.directions:
             rows = [i for i in items if i["kind"] == "output" and i["direction"] == direction]
             if rows:
-                summary = _Summary(f"pelm.{direction}", rows, seed)
+                summary = Summary(f"pelm.{direction}", rows, seed)
                 summary.judged()
                 summary.outputs(len(reference))
                 scan = [i for i in items if i["kind"] == "scan" and i["direction"] == direction]
@@ -234,12 +232,12 @@ class Pelm:
                     # What was spoken has passed the transcriber, so must what it is compared with.
                     spoken = modalities_of(direction)[1] == "speech"
                     heard = [i for i in items if i["kind"] == "reference_units"] if spoken else reference
-                    limit = _vert_of(heard or reference) + options.vert_slack
+                    limit = vert_of(heard or reference) + options.vert_slack
                     summary.at_vert([*scan, *(r for r in rows if r["seed"] == 0)], limit)
                 metrics |= summary.metrics
         for level in LEVELS:
             if rows := [i for i in items if i["kind"] == level]:
-                summary = _Summary(f"pelm.{level}", rows, seed)
+                summary = Summary(f"pelm.{level}", rows, seed)
                 summary.judged()
                 if level == "reference_units":
                     summary.error_rates()
@@ -251,7 +249,7 @@ class Pelm:
         values: dict[str, dict[str, float]] = {}
         for item in items:
             if item["kind"] == "output":
-                for name, value in _means(item).items():
+                for name, value in values_of(item).items():
                     values.setdefault(f"pelm.{item['direction']}.{name}", {})[item["id"]] = value
         return values
 
@@ -616,163 +614,6 @@ def _compare(group: Sequence[Item], references: Mapping[str, str]) -> None:
             item["copied_lcs"] = repetition.copied_subsequence(words, prompt)
         if len(words) > 1:
             item["copied_2grams"] = repetition.copied_ngrams(words, prompt)
-
-
-# --- metrics ----------------------------------------------------------------------------------------------------------
-
-#: Metrics that are means over the outputs that have them, with their direction of better and their support.
-_MEANS: dict[str, tuple[bool | None, tuple[float, float] | None]] = {
-    "nll_mean": (False, None),
-    "given_prompt.nll_mean": (False, None),
-    "empty_share": (False, (0.0, 1.0)),
-    "switched_share": (None, (0.0, 1.0)),
-    "auto_bleu": (False, (0.0, 100.0)),
-    "self_bleu": (False, (0.0, 100.0)),
-    "copied_lcs": (False, (0.0, 100.0)),
-    "copied_2grams": (False, (0.0, 100.0)),
-    "chrf": (True, (0.0, 100.0)),
-    "retrieval.r_at_1": (True, (0.0, 1.0)),
-}
-
-
-def _means(item: Item) -> dict[str, float]:
-    found = {"empty_share": float(not item["text"]), "auto_bleu": item["auto_bleu"], "self_bleu": item["self_bleu"]}
-    if "nll" in item:
-        for scope, prefix in (("alone", ""), ("given_prompt", "given_prompt.")):
-            found[f"{prefix}nll_mean"] = item["nll"][scope] / item["num_words"]
-    if item["kind"] == "output":
-        found |= {
-            "switched_share": float(item["switched"]),
-            "chrf": item["chrf"],
-            "retrieval.r_at_1": item["retrieved"],
-        }
-        found |= {name: item[name] for name in ("copied_lcs", "copied_2grams") if name in item}
-    return found
-
-
-class _Summary:
-    """Metrics of items of one kind, keyed `<prefix>.<metric>`."""
-
-    def __init__(self, prefix: str, rows: Sequence[Item], seed: int) -> None:
-        self.prefix, self.rows, self.seed = prefix, sorted(rows, key=lambda r: str(r["id"])), seed
-        self.metrics: dict[str, Metric] = {}
-
-    def judged(self) -> None:
-        """Perplexity in both scopes, share of empty texts, repetition."""
-        for scope, prefix in (("alone", ""), ("given_prompt", "given_prompt.")):
-            with_words = [r for r in self.rows if "nll" in r]
-            if with_words:
-                sums = [[r["nll"][scope], r["num_words"]] for r in with_words]
-                self._add_perplexity(f"{prefix}ppl_corpus", with_words, sums)
-                each = [a / b for a, b in sums]
-                self._add(f"{prefix}nll_median", with_words, each, higher=False, statistic="median")
-        self._add_means()
-        self._add_sums("vert", self.rows, [[r["self_bleu"], r["auto_bleu"], 1] for r in self.rows], _vert, higher=False)
-        runs = itertools.groupby(sorted(self.rows, key=lambda r: int(r["seed"])), lambda r: r["seed"])
-        words = [[words_of(r["text"]) for r in run] for _, run in runs]
-        if all(any(len(w) > 1 for w in run) for run in words):
-            value = sum(map(repetition.distinct, words)) / len(words)
-            self.metrics[f"{self.prefix}.distinct_2"] = Metric(value, len(self.rows), higher_is_better=True)
-
-    def outputs(self, num_references: int) -> None:
-        """Agreement with the references, which only outputs of the model are measured by."""
-        chance = 1 / num_references if num_references else None
-        key = f"{self.prefix}.retrieval.r_at_1"
-        found = self.metrics[key]
-        self.metrics[key] = Metric(found.value, found.n, True, ci95=found.ci95, chance=chance)
-        counts = [r["bleu_counts"] for r in self.rows]
-        if sum(c[7] for c in counts):
-            self._add_sums("bleu", self.rows, counts, agreement.corpus_bleu, higher=True)
-        self.error_rates()
-
-    def error_rates(self) -> None:
-        """Errors against the references in words, and in characters and tokens where these were counted."""
-        for name, what in (("wer", "word"), ("cer", "character"), ("uer", "token")):
-            if all(f"{what}_errors" in r for r in self.rows):
-                sums = [[r[f"{what}_errors"], r[f"reference_{what}s"]] for r in self.rows]
-                self._add_sums(name, self.rows, sums, agreement.error_rate, higher=False)
-
-    def at_vert(self, rows: Sequence[Item], limit: float) -> None:
-        """Perplexity at the lowest temperature whose outputs have a VERT within the limit.
-
-        Between neighboring temperatures, one above the limit and the next within it, log-perplexity is taken as linear
-        in VERT. Where no temperature is within it, there is no such perplexity, and `reached` is 0.
-        """
-        by_temperature: dict[float, list[Item]] = {}
-        for row in rows:
-            by_temperature.setdefault(row["temperature"], []).append(row)
-        found, before = None, None
-        for _, own in sorted(by_temperature.items()):
-            vert, log = _vert_of(own), _log_perplexity(own)
-            if log is not None and vert <= limit:
-                if before is not None:
-                    log = before[1] + (before[0] - limit) / (before[0] - vert) * (log - before[1])
-                found = math.exp(log)
-                break
-            before = None if log is None else (vert, log)
-        key, n = f"{self.prefix}.at_reference_vert", len(rows)
-        if found is not None:
-            self.metrics[f"{key}.ppl_corpus"] = Metric(found, n, higher_is_better=False)
-        self.metrics[f"{key}.reached"] = Metric(float(found is not None), n, higher_is_better=True)
-
-    def _add_means(self) -> None:
-        means = {str(r["id"]): _means(r) for r in self.rows}
-        for name, (higher, support) in _MEANS.items():
-            rows = [r for r in self.rows if name in means[str(r["id"])]]
-            if rows:
-                self._add(name, rows, [means[str(r["id"])][name] for r in rows], higher=higher, support=support)
-
-    def _add(
-        self,
-        name: str,
-        rows: Sequence[Item],
-        values: Sequence[float],
-        *,
-        higher: bool | None,
-        statistic: Literal["mean", "median"] = "mean",
-        support: tuple[float, float] | None = None,
-    ) -> None:
-        groups = [r["group"] for r in rows]
-        interval = bootstrap_ci(values, groups, seed=self.seed, statistic=statistic, support=support)
-        self.metrics[f"{self.prefix}.{name}"] = interval.metric(higher_is_better=higher)
-
-    def _add_sums(
-        self,
-        name: str,
-        rows: Sequence[Item],
-        sums: Sequence[Sequence[float]],
-        statistic: Callable[[Floats], Floats],
-        *,
-        higher: bool,
-    ) -> None:
-        found = bootstrap_sums_ci(sums, statistic, [r["group"] for r in rows], seed=self.seed)
-        # None of these is below 0; an interval by standard errors does not know.
-        bounds = found.bounds and (max(0.0, found.bounds[0]), max(0.0, found.bounds[1]))
-        self.metrics[f"{self.prefix}.{name}"] = Metric(found.value, found.n, higher, ci95=bounds)
-
-    def _add_perplexity(self, name: str, rows: Sequence[Item], sums: Sequence[Sequence[float]]) -> None:
-        """The exponential of nats per word; so are the ends of its interval."""
-        found = bootstrap_sums_ci(sums, _nats_per_word, [r["group"] for r in rows], seed=self.seed)
-        bounds = found.bounds and (math.exp(found.bounds[0]), math.exp(found.bounds[1]))
-        self.metrics[f"{self.prefix}.{name}"] = Metric(math.exp(found.value), found.n, False, ci95=bounds)
-
-
-def _nats_per_word(sums: Floats) -> Floats:
-    with np.errstate(all="ignore"):
-        return np.asarray(sums[..., 0] / sums[..., 1])
-
-
-def _vert(sums: Floats) -> Floats:
-    return np.asarray(np.sqrt(sums[..., 0] * sums[..., 1]) / sums[..., 2])
-
-
-def _vert_of(rows: Sequence[Item]) -> float:
-    return float(_vert(np.array([[r["self_bleu"], r["auto_bleu"], 1.0] for r in rows]).sum(0)))
-
-
-def _log_perplexity(rows: Sequence[Item]) -> float | None:
-    judged = [r for r in rows if "nll" in r]
-    return sum(r["nll"]["alone"] for r in judged) / sum(r["num_words"] for r in judged) if judged else None
 
 
 TASK = Pelm()

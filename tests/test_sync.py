@@ -50,8 +50,8 @@ MlflowClient.log_batch = held
 
 def held_sender(folder):
     """A process that has made the run of `folder` and goes on when it is communicated with."""
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    sender = subprocess.Popen([sys.executable, "-c", HELD_LOG, folder], text=True, **pipes)
+    pipe = subprocess.PIPE
+    sender = subprocess.Popen([sys.executable, "-c", HELD_LOG, folder], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     assert sender.stdout.readline() == "made\n"
     return sender
 
