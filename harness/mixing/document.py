@@ -217,7 +217,8 @@ def _answers(analysis: Analysis, folder: Path) -> list[_Block]:
         ),
         _Words(
             "Brackets are 95 % intervals of the fitted surface, conditional on its family. A gain above 0 is better. "
-            "The best mixture was chosen by the same trials, which flatters its gain; only a comparison over "
+            "The best mixture was chosen by the trials before those that confirm, which flatters its gain; the surface "
+            "knows these too, so that a choice made by noise may show a gain below 0. Only a comparison over "
             f"{ENOUGH_SEEDS} or more further seeds settles it. `indifferent` is the share of the allowed lattice that "
             "is not worse than the best mixture with 95 % confidence."
         ),
