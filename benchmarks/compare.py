@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.compare import compare
-from harness.html import report_page
+from harness.report.compare import compare
+from harness.report.html import report_page
 from harness.tasks.cra import TASK
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -15,10 +15,10 @@ import time
 import torch
 
 from harness.corpora.corpus import open_corpus
-from harness.generation import Continue, Generator, Sampling
-from harness.halves import cut_in_halves
+from harness.engine.generation import Continue, Generator, Sampling
 from harness.model import load_model
 from harness.segments import DIRECTIONS, modalities_of
+from harness.tasks._halves import cut_in_halves
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Speed of float32 linear layers: PyTorch's own (MKL) against oneDNN, as in `harness/linear.py`.
+"""Speed of float32 linear layers: PyTorch's own (MKL) against oneDNN, as in `harness/engine/linear.py`.
 
 Rounds are paired and in alternating order. The last shape is a product with a vocabulary, 128 rows at a time as the
 engine makes it. Prints Markdown.
@@ -15,8 +15,8 @@ import time
 import torch
 from torch import nn
 
-from harness.linear import onednn_linears
-from harness.memory import logit_rows
+from harness.engine.linear import onednn_linears
+from harness.engine.memory import logit_rows
 
 ROWS = (64, 128, 256, 512, 1536)
 SHAPES = ((256, 256), (256, 1024), (1024, 256), (384, 384), (384, 1536), (1536, 384), (384, 12000))

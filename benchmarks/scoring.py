@@ -27,8 +27,8 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from harness.corpora.corpus import open_corpus
+from harness.engine.scoring import Scorer, Work
 from harness.model import Hidden, Model, load_model
-from harness.scoring import Scorer, Work
 from harness.segments import Text
 from harness.task import Answer, Ranking, RankScore, Request, task_registry
 

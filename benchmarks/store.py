@@ -16,11 +16,11 @@ import numpy as np
 from transformers import OPTConfig, OPTForCausalLM
 
 from harness.corpora.corpus import open_corpus
+from harness.engine.scoring import Scorer
+from harness.evaluation.resume import answer_all, request_digests
+from harness.evaluation.store import Row, RowSet, RowStore
 from harness.model import load_model
-from harness.resume import answer_all, request_digests
-from harness.scoring import Scorer
 from harness.segments import Text
-from harness.store import Row, RowSet, RowStore
 from harness.task import Loglikelihoods, Ranking, RankScore, Request, task_registry
 
 KEY = RowSet("model", "protocol", "corpus", "scoring", model="benchmark", task="cra", corpus="benchmark")

@@ -1,3 +1,3 @@
 """Evaluation harness for joint speech-unit + text language models."""
 
-__version__ = "0.1.0"
+from harness.version import __version__ as __version__

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import harness
 from harness.config import home
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def _mismatch(name: str, specifier: str) -> str:
 
 
 def _shadowing() -> str:
-    folder = Path(harness.__file__).resolve().parent
+    folder = Path(__file__).resolve().parent
     roots = {_root(d) for d in distributions(name=PACKAGE)}
     if folder.parent not in roots:
         where = ", ".join(str(root) for root in sorted(roots)) or "nowhere"
@@ -268,7 +267,7 @@ def _disk(folder: Path) -> str:
 
 def _mlflow_store() -> str:
     """Knocks at a server's or database's port, or tries the folder of a SQLite file; asks MLflow itself nothing."""
-    from harness.tracking import load_tracking_config
+    from harness.tracking.runs import load_tracking_config
 
     uri = load_tracking_config().uri
     parts = urlsplit(uri)

@@ -61,5 +61,53 @@ class CheckpointError(InputError):
     """A checkpoint that is absent, altered or in a refused format."""
 
 
+class UsageError(InputError):
+    """A command that was called with options or arguments that do not go together."""
+
+
+class OptionError(InputError):
+    """Options of a task, recipe or metric that contradict each other or lie outside their range."""
+
+
+class SegmentError(InputError):
+    """A segment or prompt that is malformed, or of a modality that the model does not know."""
+
+
+class TokenizerError(InputError):
+    """A tokenizer or vocabulary that cannot be made of the data, or does not cover what it is given."""
+
+
+class SampleError(InputError):
+    """Samples that a statistic or a metric is not defined for: empty, of unequal lengths, outside their range."""
+
+
+class JoinError(InputError):
+    """References and predictions whose items do not match one to one."""
+
+
+class FormatError(InputError):
+    """A file of references, predictions or outputs whose lines are not what they should be."""
+
+
+class ResultsError(InputError):
+    """A results folder that is absent, incomplete or would hold what JSON does not have."""
+
+
+class ComparisonError(InputError):
+    """Runs that cannot be compared, or a metric or baseline that they do not have."""
+
+
+class DeviceError(InputError):
+    """A device, precision or number of processes that this machine or model does not have."""
+
+
+class TrainingError(HarnessError):
+    """Training that cannot go on: it diverged, or another process trains in the same folder."""
+
+
+class SweepError(InputError):
+    """A sweep that cannot be read, started or analyzed as asked."""
+
+
 class TaskError(HarnessError):
     """A task that could not score enough of its items."""

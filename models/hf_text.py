@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.config import STRICT, build, digest, file_digest
+from harness.engine.kv_cache import KeptRows, read_rows
 from harness.errors import CheckpointError, InputError
-from harness.kv_cache import KeptRows, read_rows
 from harness.model import Hidden, ModelCard
 from harness.segments import Modality, Prompt, Segment, Text
 

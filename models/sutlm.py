@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from harness.config import STRICT, build, digest
+from harness.engine.kv_cache import KeptRows, read_rows
 from harness.errors import InputError, UnitSystemError
-from harness.kv_cache import KeptRows, read_rows
 from harness.model import Hidden, ModelCard
 from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text, UnitSpan
 from harness.training.checkpoint import load_checkpoint

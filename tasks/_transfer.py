@@ -19,8 +19,7 @@ from pydantic.dataclasses import dataclass
 from harness.config import STRICT, digest
 from harness.corpora.corpus import Corpus
 from harness.corpora.manifest import Utterance
-from harness.errors import CorpusError, InputError, UnknownNameError
-from harness.finetune import (
+from harness.engine.finetune import (
     Job,
     Lesson,
     Recipe,
@@ -32,14 +31,15 @@ from harness.finetune import (
     load_tuned,
     task_tokens,
 )
-from harness.generation import Continue, Generator, Sampling
+from harness.engine.generation import Continue, Generator, Sampling
+from harness.errors import CorpusError, InputError, UnknownNameError
 from harness.model import Model, read_card
 from harness.results import Item, Metric
 from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text
 from harness.stats import bootstrap_ci
 from harness.task import Plan, Session, TaskInfo
 
-from ._cells import (  # noqa: TID251 - a sibling by relative import, whatever the package is called
+from ._cells import (
     RESAMPLES,
     Floats,
     Statistic,

@@ -20,7 +20,6 @@ from pydantic.dataclasses import dataclass
 from harness.config import STRICT
 from harness.corpora.corpus import Corpus
 from harness.errors import CorpusError, InputError
-from harness.halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
 from harness.metrics.retrieval import (
     Ranks,
     Score,
@@ -36,6 +35,8 @@ from harness.results import Item, Metric
 from harness.segments import DIRECTIONS, Direction, Modality, Text, modalities_of
 from harness.stats import bootstrap_ci
 from harness.task import Answer, Loglikelihoods, Ranking, RankScore, Request, TaskInfo, Unscorable
+
+from ._halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
 
 SCORES: tuple[Score, ...] = ("sum", "token", "second", "pmi")
 #: Loglikelihoods closer than this (nats) count as tied: it is float32 noise, not preference.

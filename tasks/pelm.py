@@ -21,21 +21,21 @@ from typing import Any, Literal
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT, digest
+from harness.engine.generation import Continue, Generated, Generator, Sampling
+from harness.engine.scoring import Scorer
 from harness.errors import CorpusError, InputError, UnitSystemError
-from harness.generation import Continue, Generated, Generator, Sampling
-from harness.halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
 from harness.metrics import agreement, repetition
 from harness.metrics.repetition import words_of
 from harness.metrics.retrieval import rank_of_gold
 from harness.model import Model
 from harness.results import Item, Metric
-from harness.scoring import Scorer
 from harness.segments import DIRECTIONS, AudioSpan, Direction, Modality, Speech, Text, UnitSpan, modalities_of
 from harness.speech.lookup import UnitLookup
 from harness.task import Loglikelihoods, Plan, Request, Session, TaskInfo
 from harness.training.checkpoint import Tokenizers
 
-from ._pelm_metrics import Summary, values_of, vert_of  # noqa: TID251 - a sibling by relative import, whatever the package is called
+from ._halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
+from ._pelm_metrics import Summary, values_of, vert_of
 
 Found = Mapping[str, Any]
 

@@ -20,8 +20,8 @@ from pydantic.dataclasses import dataclass
 from harness.config import STRICT
 from harness.corpora.manifest import Utterance
 from harness.corpora.slue import COMBINED_LABELS
+from harness.engine.finetune import Lesson, Tuned, continuation_lesson, target_logprobs, task_tokens
 from harness.errors import InputError
-from harness.finetune import Lesson, Tuned, continuation_lesson, target_logprobs, task_tokens
 from harness.metrics.ner import micro_f1, seqeval_scores
 from harness.metrics.tags import END_TAG, bio_mentions, format_tags, parse_tags, strip_tags
 from harness.model import Model
@@ -29,8 +29,8 @@ from harness.results import Item, Metric
 from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
-from ._cells import Floats, Statistic, ratio  # noqa: TID251 - a sibling by relative import, whatever the package is called
-from ._transfer import (  # noqa: TID251 - a sibling by relative import, whatever the package is called
+from ._cells import Floats, Statistic, ratio
+from ._transfer import (
     TransferOptions,
     TransferTask,
     matrix,

@@ -16,15 +16,15 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
 from harness.corpora.manifest import SENTIMENTS, Utterance
+from harness.engine.finetune import Lesson, Tuned, continuation_lesson, loglikelihoods, target_logprobs, task_tokens
 from harness.errors import InputError
-from harness.finetune import Lesson, Tuned, continuation_lesson, loglikelihoods, target_logprobs, task_tokens
 from harness.metrics.classification import macro_f1
 from harness.model import Model
 from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
-from ._cells import Floats, Statistic, ratio  # noqa: TID251 - a sibling by relative import, whatever the package is called
-from ._transfer import (  # noqa: TID251 - a sibling by relative import, whatever the package is called
+from ._cells import Floats, Statistic, ratio
+from ._transfer import (
     TransferOptions,
     TransferTask,
     matrix,

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from harness.config import digest
-from harness.kv_cache import read_rows
-from harness.testing import UniformModel
+from harness.engine.kv_cache import read_rows
+from harness.testing.contracts import UniformModel
 from harness.training.decoder import build_decoder
 from harness.training.recipe import Architecture
 

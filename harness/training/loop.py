@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import OPTForCausalLM
 
 from harness.config import digest, plain
-from harness.distributed import ALONE, Processes
+from harness.engine.distributed import ALONE, Processes
 from harness.errors import ConfigError, CorpusError, HarnessError
 from harness.training.checkpoint import load_weights
 from harness.training.decoder import PACKED, build_decoder, packed_losses

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
 from harness.config import build, digest, file_digest, home, merge, plain
 from harness.corpora.corpus import Corpus
-from harness.distributed import ALONE, Processes
+from harness.engine.distributed import ALONE, Processes
 from harness.errors import ConfigError, InputError
 from harness.model import ModelCard, read_card
 from harness.training.checkpoint import (
@@ -27,6 +26,7 @@ from harness.training.data import Progress, open_splits, pair, prepare_tokenizer
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.loop import Step, Trainer, deciding
 from harness.training.recipe import Architecture, TokenizersConfig, TrainingConfig
+from harness.version import __version__
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import tracking
 from harness.tasks.cra import TASK
-from harness.tracking import StoreConfig, TrackingConfig
+from harness.tracking import runs as tracking
+from harness.tracking.runs import StoreConfig, TrackingConfig
 from tests.browser.conftest import PATIENCE_MS
 from tests.runs import drawn, written
 

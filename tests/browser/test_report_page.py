@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from harness.compare import compare, leaderboard
-from harness.html import comparison_page, leaderboard_page, report_page
+from harness.report.compare import compare, leaderboard
+from harness.report.html import comparison_page, leaderboard_page, report_page
 from harness.tasks.cra import TASK
 from tests.runs import drawn
 

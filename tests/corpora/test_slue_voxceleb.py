@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.corpora.corpus import open_corpus, prepare_corpus, prepared_splits
 from harness.corpora.show import check_manifest
 from harness.corpora.slue_voxceleb import CORPUS, DISTRIBUTION, KEPT

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.corpora.corpus import corpus_registry, open_corpus, prepare_corpus, prepared_splits
 from harness.corpora.manifest import Entity
 from harness.corpora.show import check_manifest

@@ -5,11 +5,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from harness.engine.generation import Continue, Generator, Sampling
 from harness.errors import CheckpointError, ConfigError, InputError
-from harness.generation import Continue, Generator, Sampling
 from harness.model import load_model, read_card
 from harness.segments import Speech, Text, UnitSpan
-from harness.testing import ModelContract
+from harness.testing.contracts import ModelContract
 
 SIZES = {"vocab_size": 258, "max_position_embeddings": 128}
 

@@ -11,15 +11,15 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.config import home
 from harness.corpora.corpus import open_corpus
+from harness.engine.scoring import Scorer
 from harness.errors import CheckpointError, CorpusError, InputError, UnitSystemError
 from harness.model import load_model, read_card
-from harness.scoring import Scorer
 from harness.segments import AudioSpan, Speech, Text, UnitSpan
 from harness.task import Request
-from harness.testing import ModelContract
+from harness.testing.contracts import ModelContract
 from harness.training.data import pair
 from harness.training.formats import Formatter
 from harness.training.recipe import TextTokenizerConfig

@@ -13,14 +13,14 @@ import soundfile as sf
 from harness.config import build, parse_settings
 from harness.corpora.corpus import open_corpus
 from harness.corpora.manifest import Utterance, write_manifest
+from harness.engine.scoring import Scorer
 from harness.errors import CorpusError, InputError, TaskError
-from harness.evaluate import RunConfig, evaluate
+from harness.evaluation.evaluate import RunConfig, evaluate
+from harness.evaluation.store import RowStore
 from harness.metrics.agreement import word_errors
 from harness.model import load_model
 from harness.results import Item
-from harness.scoring import Scorer
 from harness.segments import AudioSpan, Text
-from harness.store import RowStore
 from harness.task import Request, task_registry
 from tests import word_models
 
@@ -307,7 +307,7 @@ def test_what_the_transcriber_cannot_read_has_failed_and_is_not_empty(world, mon
             model.max_length = 8
         return model
 
-    monkeypatch.setattr("harness.evaluate.load_model", short)
+    monkeypatch.setattr("harness.evaluation.evaluate.load_model", short)
     with pytest.raises(TaskError, match=r"scored 6 of \d+ items.*'sutlm-tiny': a prompt of \d+ tokens leaves no room"):
         speak(world)
 

@@ -10,16 +10,16 @@ import pytest
 from harness.corpora import _grammar
 from harness.corpora.manifest import SENTIMENTS, Entity, Utterance, read_manifest, write_manifest
 from harness.corpora.slue import COMBINED_LABELS
+from harness.engine.finetune import task_tokens
 from harness.errors import CorpusError, InputError
-from harness.evaluate import RunConfig, evaluate
-from harness.finetune import task_tokens
+from harness.evaluation.evaluate import RunConfig, evaluate
 from harness.metrics.classification import sentiment_scores
 from harness.metrics.ner import ner_scores
 from harness.metrics.tags import bio_labels, format_tags, mentions
 from harness.model import load_model
 from harness.segments import Speech, Text, UnitSpan
 from harness.task import task_registry
-from harness.testing import UniformModel
+from harness.testing.contracts import UniformModel
 from harness.training.vocabulary import START, SWITCH_TO
 from tests.tiny_decoder import TinyDecoder
 

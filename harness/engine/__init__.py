@@ -1,0 +1,1 @@
+"""Engines: likelihoods, continuations, fine-tuning, and what they share."""

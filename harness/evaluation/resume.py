@@ -1,0 +1,233 @@
+"""Answers to a task's requests: those that the store knows, and the rest, dealt out among the processes of a run.
+
+Requests are taken in blocks that depend neither on what is known already nor on who computes them. Rounding differs
+between batches, and results must not tell how often a run was stopped or how many processes shared it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.config import digest, plain
+from harness.engine import attention, linear, scoring
+from harness.engine.distributed import ALONE, Processes
+from harness.engine.scoring import Scorer, Work
+from harness.errors import TaskError
+from harness.evaluation.store import Row, RowSet, RowStore
+from harness.model import Model
+from harness.task import Answer, Procedure, Record, Request
+
+#: Told how many requests are answered, of how many.
+Report = Callable[[int, int], None]
+
+#: About how many tokens of a candidate are read at first: a few where only ranks are wanted, else all.
+_TOKENS_RANKED, _TOKENS_IN_FULL = 6, 24
+
+
+def answer_all(
+    scorer: Scorer,
+    requests: Sequence[Request],
+    *,
+    key: RowSet,
+    store: RowStore | None = None,
+    processes: Processes = ALONE,
+    report: Report | None = None,
+) -> dict[str, Row]:
+    """The row of every request by id, in their order; the same in every process.
+
+    Args:
+        scorer: computes what is not known.
+        requests: those that others are ranked against come before them.
+        key: what the rows are kept under.
+        store: where rows are looked up, and kept as they are found.
+        processes: connected, if several.
+        report: told of what is known from the start and of what this process adds.
+
+    Raises:
+        StoreError: if the store cannot be used.
+        HarnessError: as the scorer does.
+    """
+    digests = request_digests(requests, prune=scorer.prune)
+    own = store.get(key, digests) if store and processes.local_rank == 0 else {}
+    known = _merged(processes.gather(own))
+    scorer.batch_tokens = min(processes.gather(scorer.batch_tokens))
+    awaited = _awaited(requests)
+    blocks = _blocks(requests, awaited, scorer)
+    todo = [block for block in blocks if any(r.id not in known for r in block)]
+    _prepare(scorer.model, [r for block in todo for r in block], processes)
+    mine = _share(todo, awaited, processes)
+    before = len(requests) - sum(map(len, todo))
+    done, total = before, before + sum(map(len, mine))
+    if report and done:
+        report(done, total)
+    found: dict[str, Row] = {}
+    for block in mine:
+        priors = answers({i: row for i in awaited if (row := found.get(i) or known.get(i))})
+        rows = _answer_block(scorer, block, priors, digests)
+        found |= rows
+        if store:
+            store.put(key, rows)
+        done += len(block)
+        if report:
+            report(done, total)
+    if store:
+        store.commit()
+    known |= _merged(processes.gather(found))
+    return {request.id: known[request.id] for request in requests}
+
+
+def keep_all(
+    requests: Mapping[str, str],
+    compute: Callable[[Sequence[str]], Iterable[tuple[str, Mapping[str, Any]]]],
+    *,
+    key: RowSet,
+    store: RowStore | None = None,
+    processes: Processes = ALONE,
+    report: Report | None = None,
+) -> dict[str, Mapping[str, Any]]:
+    """The record of every item by id, in their order; the same in every process.
+
+    Args:
+        requests: by item, a digest of what is asked of it.
+        compute: yields the items that it is given, each with its record, which must not depend on which others are
+            computed beside it.
+        key: what the rows are kept under.
+        store: where rows are looked up, and kept as they are found.
+        processes: connected, if several.
+        report: told of what is known from the start and of what this process adds.
+
+    Raises:
+        StoreError: if the store cannot be used.
+        TaskError: if `compute` leaves an item out.
+    """
+    own = store.get(key, requests) if store and processes.local_rank == 0 else {}
+    known = _merged(processes.gather(own))
+    todo = [item for item in requests if item not in known]
+    mine = todo[processes.rank :: processes.world]
+    done, total = len(requests) - len(todo), len(requests) - len(todo) + len(mine)
+    if report and done:
+        report(done, total)
+    found: dict[str, Row] = {}
+    for item, data in compute(mine) if mine else ():
+        found[item] = Row(requests[item], Record(plain(data)))
+        if store:
+            store.put(key, {item: found[item]})
+        done += 1
+        if report:
+            report(done, total)
+    if store:
+        store.commit()
+    if missing := [item for item in mine if item not in found]:
+        raise TaskError(f"The task '{key.task}' left out {len(missing)} of {len(mine)} items, first '{missing[0]}'.")
+    known |= _merged(processes.gather(found))
+    return {item: record.data for item in requests if isinstance(record := known[item].answer, Record)}
+
+
+def answers(rows: Mapping[str, Row]) -> dict[str, Answer]:
+    """The answers in rows of requests."""
+    return {item: row.answer for item, row in rows.items() if not isinstance(row.answer, Record)}
+
+
+def total_work(rows: Iterable[Row]) -> dict[str, int]:
+    """What all rows took together, by what is counted; of a yes or no, whether it holds for all."""
+    works = [row.work for row in rows if row.work]
+    total: dict[str, int] = {}
+    for work in works:
+        for name, value in work.items():
+            before = total.get(name, value if isinstance(value, bool) else 0)
+            total[name] = before and value if isinstance(value, bool) else before + value
+    return total
+
+
+def request_digests(requests: Sequence[Request], *, prune: bool) -> dict[str, str]:
+    """What each request asks, as a digest: a task that asks otherwise than before must not get its old answers."""
+    memory: dict[int, str] = {}
+
+    def of(values: tuple[Any, ...]) -> str:
+        # Pools and divisors are the same objects in many requests.
+        if id(values) not in memory:
+            memory[id(values)] = hashlib.sha256(repr(values).encode()).hexdigest()
+        return memory[id(values)]
+
+    def asked(r: Request) -> bytes:
+        parts: list[object] = [r.prompt, r.source, r.target, of(r.pool)]
+        if r.ranking and prune:
+            parts.append(r.ranking.gold)
+            for s in r.ranking.scores:
+                parts += [of(s.divisor) if isinstance(s.divisor, tuple) else s.divisor, s.prior, s.tolerance]
+        return repr(parts).encode() + np.asarray(r.chosen, dtype="<i8").tobytes()
+
+    return {r.id: hashlib.sha256(asked(r)).hexdigest() for r in requests}
+
+
+def scoring_version(model: Model) -> str:
+    """Digest of the code that computes answers, and of the precision in which it does."""
+    sources = [Path(str(module.__file__)).read_text("utf-8") for module in (scoring, attention, linear)]
+    return digest([sources, str(getattr(model.module, "dtype", None))])
+
+
+def procedure_version(task: Procedure, model: Model) -> str:
+    """Digest of the code that computes a procedure's records: its class and what that inherits, and the engines."""
+    folder = Path(__file__).parents[1] / "engine"
+    modules = dict.fromkeys(c.__module__ for c in type(task).__mro__)
+    own = [Path(str(sys.modules[m].__file__)) for m in modules if m.partition(".")[0] not in sys.stdlib_module_names]
+    engines = (path for name in ("generation", "finetune") for path in sorted(folder.glob(f"{name}*.py")))
+    return digest([[path.read_text("utf-8") for path in (*own, *engines)], scoring_version(model)])
+
+
+def _answer_block(
+    scorer: Scorer, block: Sequence[Request], known: Mapping[str, Answer], digests: Mapping[str, str]
+) -> dict[str, Row]:
+    scorer.work = Work(shared_prefix=scorer.work.shared_prefix)
+    answered = list(scorer.answer(block, known=known))
+    work = plain(scorer.work)  # of the block; its first row carries it
+    return {r.id: Row(digests[r.id], a, {} if i else work) for i, (r, a) in enumerate(answered)}
+
+
+def _blocks(requests: Sequence[Request], awaited: frozenset[str], scorer: Scorer) -> list[list[Request]]:
+    """Consecutive requests that are computed, kept and dealt out together: about a batch of one pool and kind."""
+    blocks: list[list[Request]] = []
+    last, tokens = None, 0
+    for request in requests:
+        ranked = request.ranking is not None and scorer.prune
+        kind = (id(request.pool), ranked, request.id if request.id in awaited else None)
+        size = len(request.chosen) * (_TOKENS_RANKED if ranked else _TOKENS_IN_FULL)
+        if kind != last or tokens + size > scorer.batch_tokens:
+            blocks.append([])
+            tokens = 0
+        blocks[-1].append(request)
+        last, tokens = kind, tokens + size
+    return blocks
+
+
+def _share(blocks: Sequence[list[Request]], awaited: frozenset[str], processes: Processes) -> list[list[Request]]:
+    """The blocks of this process, in order; what others are ranked against, every process computes for itself."""
+    dealt = [block for block in blocks if block[0].id not in awaited]
+    mine = {block[0].id for block in dealt[processes.rank :: processes.world]}
+    return [block for block in blocks if block[0].id in awaited or block[0].id in mine]
+
+
+def _prepare(model: Model, requests: Sequence[Request], processes: Processes) -> None:
+    """Lets the model encode what the requests need; each process first encodes its share, for the cache of all."""
+    pools = {id(r.pool): r.pool for r in requests}.values()
+    segments = list(dict.fromkeys([*(s for r in requests for s in r.prompt), *(s for pool in pools for s in pool)]))
+    if not segments:
+        return
+    if processes.world > 1:
+        model.prepare(segments[processes.rank :: processes.world])
+        processes.gather(None)
+    model.prepare(segments)
+
+
+def _awaited(requests: Sequence[Request]) -> frozenset[str]:
+    return frozenset(s.prior for r in requests if r.ranking for s in r.ranking.scores if s.prior)
+
+
+def _merged(parts: Sequence[dict[str, Row]]) -> dict[str, Row]:
+    return {item: row for part in parts for item, row in part.items()}

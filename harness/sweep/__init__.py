@@ -1,0 +1,1 @@
+"""Sweeps over mixing ratios: the only package that imports optuna."""

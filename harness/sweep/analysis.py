@@ -1,0 +1,320 @@
+"""What a sweep found: best mixtures with their uncertainty, comparisons with uniform, trade-offs between tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.stats import spearmanr
+from scipy.stats import t as student
+
+from harness.errors import InputError
+from harness.stats import holm
+from harness.sweep.plan import Plan
+from harness.sweep.simplex import Floats
+from harness.sweep.surface import FAMILIES, CrossValidated, Excess, Surface, best_surface
+from harness.sweep.trial import Outcome
+
+#: Surfaces drawn from the posterior.
+_DRAWS = 1000
+#: Seeds that each side of a comparison needs.
+ENOUGH_SEEDS = 3
+#: Different mixtures below which no surface is fitted.
+ENOUGH_MIXTURES = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Confirmed difference of the best mixture and the uniform one, Welch's t over seeds.
+
+    Attributes:
+        difference: best − uniform, in the metric's unit.
+        ci95: its interval; None with fewer than 3 seeds on either side.
+        p: two-sided; None likewise.
+        seeds: trained for the best mixture and for the uniform one.
+        corrected: p by Holm over the sweep's objectives; over the other metrics for one of those.
+    """
+
+    difference: float | None
+    ci95: tuple[float, float] | None
+    p: float | None
+    seeds: tuple[int, int]
+    corrected: float | None = None
+
+    @property
+    def significant(self) -> bool | None:
+        """Whether p, corrected if it is, lies below 0.05; None where it was not tested."""
+        p = self.p if self.corrected is None else self.corrected
+        return None if p is None else p < 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of one metric.
+
+    Attributes:
+        key: of the metric.
+        higher: whether higher is better.
+        scale: of the loss (the metric, negated where higher is better), that surfaces are fitted on.
+        surface: of the scaled loss, fitted to all trials of the swept size; of the family with the least error on
+            left-out mixtures.
+        errors: of every family, best first.
+        optima: where the surface of each family is best, among lattice and trained mixtures: a linear surface and a
+            data mixing law have no best mixture but a vertex, and no interval of theirs says so.
+        mixture: where the surface of the family with the least error is best, before any confirmation.
+        value: the surface there.
+        value_ci95: 95 % interval of the surface there.
+        shares_ci95: by part, 2.5 to 97.5 % of the best mixture's share over surfaces drawn from the posterior.
+        indifferent: mixtures whose surface is not worse with 95 % confidence, a mask over `Analysis.points`.
+        uniform: the surface at the uniform mixture.
+        gain: how much better the best mixture is than the uniform one on the surface, in the metric's unit.
+        gain_ci95: of that difference. The best mixture was chosen by the same trials, which flatters it.
+        lead: the same difference on the scale.
+        comparison: the same by seeds, of trials that took no part in the choice.
+    """
+
+    key: str
+    higher: bool
+    scale: Excess
+    surface: Surface
+    errors: list[CrossValidated]
+    optima: dict[str, tuple[float, ...]]
+    mixture: tuple[float, ...]
+    value: float
+    value_ci95: tuple[float, float]
+    shares_ci95: tuple[tuple[float, float], ...]
+    indifferent: Floats
+    uniform: float
+    gain: float
+    gain_ci95: tuple[float, float]
+    lead: float
+    comparison: Comparison
+
+    def values(self, scaled: Floats) -> Floats:
+        """Values of the metric for scaled losses."""
+        return (-1.0 if self.higher else 1.0) * self.scale.losses(scaled)
+
+    @property
+    def error(self) -> CrossValidated:
+        """How well the surface's family predicts mixtures that were left out."""
+        return next(row for row in self.errors if row.family == self.surface.name)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the best mixture can be told from the uniform one, in words."""
+        if self.comparison.significant is not None:
+            better = (self.comparison.difference or 0) > 0 if self.higher else (self.comparison.difference or 0) < 0
+            told = "better than" if better else "worse than"
+            word = told if self.comparison.significant else "cannot be told from"
+            p = self.comparison.p if self.comparison.corrected is None else self.comparison.corrected
+            return f"{word} uniform (p = {p:.2g}, {min(self.comparison.seeds)}+ seeds each)"
+        # A surface through noise has narrow intervals of its own; what it says of unseen mixtures gives it away.
+        if self.error.r2 <= 0:
+            return "cannot be told from uniform: no surface predicts mixtures it has not seen"
+        if self.gain_ci95[0] <= 0:
+            return "cannot be told from uniform"
+        if self.lead <= self.error.rmse:
+            return "cannot be told from uniform: the gain is within the error on left-out mixtures"
+        return "better than uniform on the surface; not confirmed by further seeds"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a sweep found.
+
+    Attributes:
+        plan: of the sweep.
+        outcomes: of all complete trials.
+        points: mixtures at which surfaces are compared: the allowed lattice and the trained ones, `(points, k)`.
+        answers: by metric key, objectives first.
+        pareto: trials that no other beats in every objective, by number.
+        regret: by metric, by metric: how much worse the first is at the second's best mixture than at its own, on its
+            surface and in its unit, ≥ 0.
+        transfer: by size and metric, Spearman's rank correlation with the swept size over the mixtures of both.
+    """
+
+    plan: Plan
+    outcomes: list[Outcome]
+    points: Floats
+    answers: dict[str, Answer]
+    pareto: list[int]
+    regret: dict[str, dict[str, float]] = field(default_factory=dict)
+    transfer: dict[str, dict[str, tuple[float, int]]] = field(default_factory=dict)
+
+    def swept(self) -> list[Outcome]:
+        """Trials of the swept size."""
+        return [o for o in self.outcomes if o.ask.size == self.plan.spec.size]
+
+    def mixtures(self, outcomes: Sequence[Outcome]) -> Floats:
+        """Their mixtures, `(trials, k)`."""
+        return mixtures_of(self.plan, outcomes)
+
+
+def mixtures_of(plan: Plan, outcomes: Sequence[Outcome]) -> Floats:
+    """The mixtures of trials, `(trials, k)`."""
+    return np.array([[o.ask.mixture[name] for name in plan.spec.names] for o in outcomes]).reshape(
+        -1, len(plan.spec.names)
+    )
+
+
+def analyze(plan: Plan, outcomes: Sequence[Outcome], *, keys: Sequence[str] | None = None, seed: int = 0) -> Analysis:
+    """Fits a surface to every metric and answers for each.
+
+    Args:
+        plan: of the sweep.
+        outcomes: of complete trials.
+        keys: metrics to answer for; unset means those that the sweep reports.
+        seed: of draws from posteriors.
+
+    Raises:
+        InputError: with too few different mixtures to fit anything.
+    """
+    swept = [o for o in outcomes if o.ask.size == plan.spec.size]
+    mixtures = mixtures_of(plan, swept)
+    number = len(np.unique(mixtures.round(6), axis=0))
+    if number < ENOUGH_MIXTURES:
+        raise InputError(
+            f"A response surface needs at least {ENOUGH_MIXTURES} different mixtures; {number} are trained. Let the "
+            "sweep go on: the same 'harness sweep run' continues."
+        )
+    points = np.unique(np.vstack([plan.spec.candidates(plan.repetition), mixtures, plan.spec.uniform]).round(9), axis=0)
+    chosen = list(plan.spec.reported if keys is None else keys)
+    answers = {key: _answer(plan, key, swept, points, seed) for key in chosen}
+    for family in (plan.spec.objectives, [key for key in chosen if key not in plan.spec.objectives]):
+        answers |= corrected({key: answers[key] for key in family if key in answers})
+    return Analysis(
+        plan=plan,
+        outcomes=list(outcomes),
+        points=points,
+        answers=answers,
+        pareto=_pareto(plan, swept),
+        regret=_regret(answers, points),
+        transfer=_transfer(plan, outcomes, chosen),
+    )
+
+
+def _answer(plan: Plan, key: str, swept: Sequence[Outcome], points: Floats, seed: int) -> Answer:
+    higher = bool(plan.higher_is_better[key])
+    sign = -1.0 if higher else 1.0
+    # What confirms a choice must not take part in it.
+    choosing = [o for o in swept if o.ask.stage != "confirm"]
+    scale = Excess.of(sign * _values(choosing, key))
+
+    def trials(outcomes: Sequence[Outcome]) -> tuple[Floats, Floats]:
+        return mixtures_of(plan, outcomes), scale.scaled(sign * _values(outcomes, key))
+
+    chosen_by, compared = best_surface(*trials(choosing))
+    best = int(np.argmin(chosen_by.mean(points)))
+    fits = {row.family: FAMILIES[row.family] for row in compared if row.family in FAMILIES}
+    optima = {name: points[np.argmin(fit(*trials(choosing)).mean(points))] for name, fit in fits.items()}
+    surface, errors = best_surface(*trials(swept))
+    mean, covariance = surface.predict(points)
+    draws = surface.draws(points, _DRAWS, seed=seed)
+    argbest = points[np.argmin(draws, axis=1)]
+    base = int(np.argmin(np.abs(points - plan.spec.uniform).sum(axis=1)))
+    variance = np.clip(np.diag(covariance), 0, None)
+    to_best = np.sqrt(np.clip(variance + variance[best] - 2 * covariance[:, best], 0, None))
+    value, low, high = sign * scale.losses(mean[best] + np.sqrt(variance[best]) * np.array([0, -1.96, 1.96]))
+    uniform = sign * scale.losses(mean[base])
+    gains = scale.losses(draws[:, base]) - scale.losses(draws[:, best])
+    return Answer(
+        key=key,
+        higher=higher,
+        scale=scale,
+        surface=surface,
+        errors=errors,
+        optima={name: tuple(float(x) for x in mixture) for name, mixture in optima.items()},
+        mixture=tuple(float(x) for x in points[best]),
+        value=float(value),
+        value_ci95=(float(min(low, high)), float(max(low, high))),
+        shares_ci95=tuple((float(a), float(b)) for a, b in np.quantile(argbest, [0.025, 0.975], axis=0).T),
+        indifferent=(mean - mean[best]) <= 1.645 * to_best + 1e-12,
+        uniform=float(uniform),
+        gain=float(sign * (uniform - value)),
+        gain_ci95=(float(np.quantile(gains, 0.025)), float(np.quantile(gains, 0.975))),
+        lead=float(mean[base] - mean[best]),
+        comparison=_compare(plan, key, swept, points[best]),
+    )
+
+
+def _values(outcomes: Sequence[Outcome], key: str) -> Floats:
+    return np.array([o.metrics[key].value for o in outcomes])
+
+
+def _compare(plan: Plan, key: str, swept: Sequence[Outcome], best: Floats) -> Comparison:
+    mixtures = mixtures_of(plan, swept)
+    at_best = (np.abs(mixtures - best) < 1e-6).all(axis=1)
+    at_uniform = (np.abs(mixtures - plan.spec.uniform) < 1e-6).all(axis=1)
+    new = np.array([o.ask.stage == "confirm" for o in swept])
+    values = _values(swept, key)
+    if (at_best & at_uniform).any():
+        return Comparison(0.0, None, None, (int(at_best.sum()), int(at_uniform.sum())))
+    return welch(values[at_best & new], values[at_uniform])
+
+
+def corrected(answers: Mapping[str, Answer]) -> dict[str, Answer]:
+    """The answers that were tested, their comparisons corrected by Holm for there being several."""
+    tested = {key: a.comparison.p for key, a in answers.items() if a.comparison.p is not None}
+    return {
+        key: replace(answers[key], comparison=replace(answers[key].comparison, corrected=p))
+        for key, p in holm(tested).items()
+    }
+
+
+def welch(a: Floats, b: Floats) -> Comparison:
+    """Difference of means with Welch's interval and test; unequal variances, few seeds."""
+    counts = (len(a), len(b))
+    if min(counts) == 0:
+        return Comparison(None, None, None, counts)
+    difference = float(a.mean() - b.mean())
+    if min(counts) < ENOUGH_SEEDS:
+        return Comparison(difference, None, None, counts)
+    parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+    error = float(np.sqrt(parts.sum()))
+    if error == 0:
+        return Comparison(difference, (difference, difference), float(difference == 0), counts)
+    freedom = parts.sum() ** 2 / (parts**2 / (np.array(counts) - 1)).sum()
+    half = float(student.ppf(0.975, freedom)) * error
+    p = 2 * float(student.sf(abs(difference) / error, freedom))
+    return Comparison(difference, (difference - half, difference + half), p, counts)
+
+
+def _pareto(plan: Plan, swept: Sequence[Outcome]) -> list[int]:
+    losses = np.column_stack(
+        [(-1.0 if plan.higher(key) else 1.0) * _values(swept, key) for key in plan.spec.objectives]
+    )
+    return sorted(swept[i].ask.number for i in pareto_front(losses))
+
+
+def pareto_front(losses: Floats) -> list[int]:
+    """Rows that no other row beats: none is at least as good in every column and better in one."""
+    return [i for i, row in enumerate(losses) if not ((losses <= row).all(axis=1) & (losses < row).any(axis=1)).any()]
+
+
+def _regret(answers: dict[str, Answer], points: Floats) -> dict[str, dict[str, float]]:
+    table: dict[str, dict[str, float]] = {}
+    # Looked up among the points, since a surface at one point differs from itself at many by rounding.
+    places = {key: int(np.abs(points - np.array(a.mixture)).sum(axis=1).argmin()) for key, a in answers.items()}
+    for key, answer in answers.items():
+        losses = answer.scale.losses(answer.surface.mean(points))
+        own = losses[places[key]]
+        table[key] = {other: max(0.0, float(losses[place] - own)) for other, place in places.items()}
+    return table
+
+
+def _transfer(plan: Plan, outcomes: Sequence[Outcome], keys: Sequence[str]) -> dict[str, dict[str, tuple[float, int]]]:
+    table: dict[str, dict[str, tuple[float, int]]] = {}
+    first = [o for o in outcomes if o.ask.size == plan.spec.size]
+    for size in list(plan.spec.sizes)[1:]:
+        second = [o for o in outcomes if o.ask.size == size]
+        pairs = [(a, b) for b in second for a in first if a.ask.mixture == b.ask.mixture and a.ask.seed == b.ask.seed]
+        if len(pairs) >= 3:
+            left, right = [a for a, _ in pairs], [b for _, b in pairs]
+            values = {key: (_values(left, key), _values(right, key)) for key in keys}
+            table[size] = {
+                key: (float(spearmanr(a, b).statistic), len(pairs))
+                for key, (a, b) in values.items()
+                if np.ptp(a) > 0 and np.ptp(b) > 0  # where all trials gave the same there are no ranks
+            }
+    return table

@@ -1,0 +1,267 @@
+"""What all trials of a sweep share, worked out once before the first of them starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.config import build, digest, merge, plain
+from harness.errors import ConfigError, InputError
+from harness.evaluation.evaluate import RunConfig, evaluate, load_tasks
+from harness.model import Model, ModelCard, adapter_registry, read_card
+from harness.results import Metric
+from harness.sweep.simplex import Repetition
+from harness.sweep.spec import SweepSpec
+from harness.training.recipe import FORMATS, Architecture, TrainingConfig
+from harness.training.train import TrainingData, train_model, training_card, training_data
+
+Progress = Callable[[str, int, int], None]
+
+PLAN = "sweep.json"
+#: Settings that may change when a sweep is taken up again: none of them changes what a trial gives.
+EXTENSIBLE = ("trials", "surfaces", "confirm", "description", "storage")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep that is ready to run; the content of `sweep.json`.
+
+    Attributes:
+        spec: as read.
+        cards: what each size trains, before mixture and seed.
+        repetition: what bounds the shares beside the spec.
+        higher_is_better: direction of every metric that the tasks gave of the untrained proxy.
+        untrained: those metrics, the level where every trial starts.
+        chance: levels of chance, where there are any.
+    """
+
+    spec: SweepSpec
+    cards: dict[str, ModelCard]
+    repetition: Repetition
+    higher_is_better: dict[str, bool | None]
+    untrained: dict[str, float]
+    chance: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def study(self) -> str:
+        """Name of the study: the sweep's and a digest of all that decides its numbers."""
+        cards = {name: {**plain(card), "folder": None} for name, card in self.cards.items()}
+        return f"{self.spec.name}-{digest([_deciding(self.spec), cards])[:10]}"
+
+    def higher(self, key: str) -> bool:
+        """Whether a higher value of an objective is better."""
+        return bool(self.higher_is_better[key])
+
+    def steps(self, size: str) -> int:
+        """Optimizer steps of a trial."""
+        return num_steps(self.cards[size], self.spec.tokens)
+
+
+def _deciding(spec: SweepSpec) -> dict[str, Any]:
+    return {key: value for key, value in plain(spec).items() if key not in EXTENSIBLE}
+
+
+def num_steps(card: ModelCard, tokens: int) -> int:
+    """Steps that read about `tokens` tokens; rows that are not quite full make it a few per cent fewer."""
+    config = build(TrainingConfig, card.training, where=f"card '{card.name}': training")
+    architecture = build(Architecture, card.architecture, where=f"card '{card.name}': architecture")
+    row = min(config.row_tokens, architecture.context)
+    rows = max(1, config.batch_tokens // row // config.accumulate) * config.accumulate
+    return max(1, round(tokens / (rows * row)))
+
+
+def trial_card(plan: Plan, mixture: Mapping[str, float], *, seed: int, size: str, name: str) -> ModelCard:
+    """The card that one trial trains."""
+    card = plan.cards[size]
+    training = {
+        "mixture": {part: float(mixture.get(part, 0.0)) for part in FORMATS},
+        "ratio_unit": plan.spec.ratio_unit,
+        "seed": seed,
+        "steps": plan.steps(size),
+    }
+    return dataclasses.replace(card, name=name, training={**card.training, **training})
+
+
+def load_trained(card: ModelCard, checkpoint: Path, *, device: str = "cpu") -> Model:
+    """The model that a trial trained."""
+    where = dataclasses.replace(card, checkpoint=str(checkpoint.absolute()), sha256=None)
+    return adapter_registry().load(card.adapter)(where, device=device)
+
+
+def evaluation(spec: SweepSpec) -> RunConfig:
+    """The same questions for every trial."""
+    return RunConfig(
+        tasks=tuple(spec.tasks), corpus=spec.corpus, split=spec.split, seed=spec.eval_seed, settings=spec.tasks
+    )
+
+
+def sized_cards(spec: SweepSpec) -> dict[str, ModelCard]:
+    """The proxy in every size.
+
+    Raises:
+        ConfigError: if a card cannot be trained, or a schedule makes early rungs of `asha` meaningless.
+    """
+    base = training_card(read_card(spec.card), corpus=None, settings=spec.settings)
+    cards = {}
+    for size, architecture in spec.sizes.items():
+        card = dataclasses.replace(base, architecture=merge(base.architecture, architecture), sha256=None)
+        build(Architecture, card.architecture, where=f"sizes.{size}")
+        config = build(TrainingConfig, card.training, where=f"card '{card.name}': training")
+        if spec.asha and config.schedule == "cosine":
+            raise ConfigError(
+                "asha compares trials in mid-training, where a cosine schedule says little of their end; "
+                "set settings.training.schedule to wsd or constant."
+            )
+        cards[size] = card
+    return cards
+
+
+def prepare(
+    spec: SweepSpec, folder: Path, *, device: str = "cpu", progress: Progress | None = None
+) -> tuple[Plan, TrainingData | None]:
+    """Makes `folder` ready for workers, or takes up the sweep that it holds.
+
+    Tokenizers and units are computed and cached; one step of training is evaluated on every task, so that wrong metric
+    keys, options and corpora show before the first trial. The caller sees to it that only one process prepares.
+
+    Returns:
+        The plan, and the training data if they had to be loaded.
+
+    Raises:
+        ConfigError: if the folder holds another sweep, an objective is no metric of its task or has no direction, or
+            the uniform mixture repeats data too often.
+    """
+    if (folder / PLAN).is_file():
+        return _taken_up(spec, folder), None
+    load_tasks(tuple(spec.tasks), spec.tasks)
+    cards = sized_cards(spec)
+    data = training_data(cards[spec.size], device=device, progress=progress)
+    repetition = repetition_of(spec, cards[spec.size], data)
+    spec.candidates(repetition)
+    metrics = _untrained_metrics(spec, cards[spec.size], data, folder, device=device, progress=progress)
+    directions = {key: metric.higher_is_better for key, metric in metrics.items()}
+    _check_metrics(spec, directions)
+    plan = Plan(
+        spec=spec,
+        cards=cards,
+        repetition=repetition,
+        higher_is_better=directions,
+        untrained={key: metric.value for key, metric in metrics.items()},
+        chance={key: metric.chance for key, metric in metrics.items()},
+    )
+    write_plan(plan, folder)
+    return plan, data
+
+
+def _check_metrics(spec: SweepSpec, directions: Mapping[str, bool | None]) -> None:
+    for key in spec.reported:
+        if key not in directions:
+            known = ", ".join(sorted(k for k in directions if k.split(".")[0] == key.split(".")[0]))
+            raise ConfigError(f"'{key}' is no metric that its task gives. It gives: {known}.")
+        if directions[key] is None:
+            raise ConfigError(f"'{key}' has no better direction, so that no mixture can be best by it.")
+
+
+def _taken_up(spec: SweepSpec, folder: Path) -> Plan:
+    plan = read_plan(folder)
+    old, new = _deciding(plan.spec), _deciding(spec)
+    if changed := [key for key in new if new[key] != plain(old[key])]:
+        raise ConfigError(
+            f"{folder} holds a sweep with another '{changed[0]}': {old[changed[0]]!r}, now {new[changed[0]]!r}. Choose "
+            "another --output, or remove the folder."
+        )
+    _check_metrics(spec, plan.higher_is_better)
+    plan = dataclasses.replace(plan, spec=spec)
+    write_plan(plan, folder)
+    return plan
+
+
+def repetition_of(spec: SweepSpec, card: ModelCard, data: TrainingData) -> Repetition:
+    """Measures one pass over the corpus in each part's format."""
+    architecture = build(Architecture, card.architecture, where=f"card '{card.name}': architecture")
+    config = build(TrainingConfig, card.training, where=f"card '{card.name}': training")
+    row = min(config.row_tokens, architecture.context)
+    passes, numbers = [], []
+    for part in spec.names:
+        usable = [u for u in data.train if part != "ast" or u.aligned]
+        if not usable:
+            raise ConfigError(
+                "No training utterance has word times, which alternating sequences need; leave 'ast' out of the parts, "
+                "or give the corpus alignments."
+            )
+        lengths = [len(data.formatter.format(u, part, np.random.default_rng([0, i]))) for i, u in enumerate(usable)]
+        passes.append(float(sum(min(row, length) for length in lengths)))
+        numbers.append(len(usable))
+    return Repetition(tuple(passes), tuple(numbers), float(spec.tokens), spec.ratio_unit, spec.max_epochs)
+
+
+def _untrained_metrics(
+    spec: SweepSpec, card: ModelCard, data: TrainingData, folder: Path, *, device: str, progress: Progress | None
+) -> dict[str, Metric]:
+    mixture = {part: float(part in spec.names) for part in FORMATS}
+    # A step that moves next to nothing, so that a rate too high for training does not spoil the check.
+    slow = {"schedule": "constant", "learning_rate": 1e-6, "min_learning_rate": 0.0}
+    training = {**card.training, **slow, "steps": 1, "mixture": mixture}
+    one_step = dataclasses.replace(card, name=f"{spec.name}-untrained", training=training)
+    scratch = folder / "untrained"
+    trained = train_model(
+        one_step, data=data, state=scratch / "state", output=scratch / "checkpoint", device=device, progress=progress
+    )
+    model = load_trained(one_step, trained.checkpoint, device=device)
+    metrics = evaluate(model, evaluation(spec), progress=progress).metrics
+    shutil.rmtree(scratch)
+    return metrics
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Writes `sweep.json` whole or not at all."""
+    content = {
+        "study": plan.study,
+        "spec": plain(plan.spec),
+        "cards": {size: plain(card) for size, card in plan.cards.items()},
+        "repetition": plain(plan.repetition),
+        "higher_is_better": plan.higher_is_better,
+        "untrained": plan.untrained,
+        "chance": plan.chance,
+    }
+    write_json(folder / PLAN, content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file whole or not at all; NaN is refused."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
+    os.replace(part, path)
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of a sweep's folder.
+
+    Raises:
+        InputError: if the folder holds none.
+    """
+    path = folder / PLAN
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {PLAN}: no sweep. Give the folder of 'harness sweep run --output'.")
+    content = json.loads(path.read_text("utf-8"))
+    repetition: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["repetition"].items()}
+    return Plan(
+        spec=build(SweepSpec, content["spec"], where=str(path)),
+        cards={
+            size: build(ModelCard, {**card, "folder": Path(card["folder"])}, where=str(path))
+            for size, card in content["cards"].items()
+        },
+        repetition=Repetition(**repetition),
+        higher_is_better=content["higher_is_better"],
+        untrained=content["untrained"],
+        chance=content["chance"],
+    )

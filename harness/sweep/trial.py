@@ -1,0 +1,250 @@
+"""One trial: train the proxy on a mixture, evaluate it, and write down what it gave and what it cost."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.config import plain
+from harness.engine.distributed import ALONE, Processes
+from harness.errors import HarnessError
+from harness.evaluation.evaluate import evaluate
+from harness.results import Metric
+from harness.sweep.plan import Plan, Progress, evaluation, load_trained, trial_card, write_json
+from harness.training.loop import Step
+from harness.training.train import TrainingData, train_model
+
+RECORD = "trial.json"
+#: How often a copy of a state that is being replaced is tried again.
+_COPIES = 20
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one trial is to do.
+
+    Attributes:
+        number: of the trial, in its first attempt.
+        attempt: 0 at first, one more with every retry.
+        mixture: share of each part.
+        seed: of weights and data order.
+        size: of the proxy.
+        stage: `design`, `adaptive`, `transfer` (another size) or `confirm`.
+    """
+
+    number: int
+    attempt: int
+    mixture: dict[str, float]
+    seed: int
+    size: str
+    stage: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one trial gave; the content of `trial.json`.
+
+    Attributes:
+        ask: what was asked.
+        metrics: of every task.
+        realized: tokens, samples, shares and epochs of each part, as trained.
+        losses: validation losses at the end (nats per token).
+        steps: optimizer steps.
+        tokens: tokens seen.
+        flops: 6 · parameters · tokens (Kaplan et al. 2020), the table of positions left out.
+        train_s: seconds of training in the last attempt.
+        evaluate_s: seconds of evaluation.
+        peak_memory_bytes: of the process, or of the GPU where it trained on one; of all of them where they are several.
+        resumed_from: step that the last attempt went on from.
+    """
+
+    ask: Ask
+    metrics: dict[str, Metric]
+    realized: dict[str, dict[str, float]]
+    losses: dict[str, float]
+    steps: int
+    tokens: int
+    flops: float
+    train_s: float
+    evaluate_s: float
+    peak_memory_bytes: int
+    resumed_from: int
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """Where a trial keeps its record, whatever the attempt."""
+    return folder / "trials" / f"{number:05d}"
+
+
+def run_trial(
+    plan: Plan,
+    ask: Ask,
+    folder: Path,
+    *,
+    data: TrainingData,
+    device: str = "cpu",
+    on_step: Callable[[Step], None] | None = None,
+    progress: Progress | None = None,
+    processes: Processes = ALONE,
+) -> Outcome:
+    """Trains and evaluates; an attempt goes on from the last state that an earlier one saved.
+
+    Args:
+        plan: of the sweep.
+        ask: what to do.
+        folder: of the sweep.
+        data: what the proxy reads, shared by all trials.
+        device: where to train and evaluate.
+        on_step: called after every step; what it raises ends the trial.
+        progress: called while evaluating; likewise.
+        processes: those that share the trial, connected; each of them gets the outcome, the first one writes it.
+
+    Raises:
+        DivergedError: if a loss stops being finite.
+    """
+    place = trial_folder(folder, ask.number)
+    first = processes.rank == 0
+    finished = processes.gather(read_outcome(place))[0]
+    if finished and finished.ask.mixture == ask.mixture and finished.ask.seed == ask.seed:
+        return finished  # an earlier attempt ended just before it could say so
+    state = processes.gather(take_over(place, ask.attempt) if first else place)[0]
+    resumed_from = saved_step(state)
+    card = trial_card(plan, ask.mixture, seed=ask.seed, size=ask.size, name=f"{plan.spec.name}-{ask.number:05d}")
+    _reset_peak_memory(device)
+    start = time.perf_counter()
+    checkpoint = state.with_name(f"checkpoint-{ask.attempt}")
+    trained = train_model(
+        card, data=data, state=state, output=checkpoint, device=device, on_step=on_step, processes=processes
+    )
+    trained_at = time.perf_counter()
+    model = load_trained(card, trained.checkpoint, device=device)
+    result = evaluate(model, evaluation(plan.spec), progress=progress, processes=processes)
+    outcome = Outcome(
+        ask=ask,
+        metrics=result.metrics,
+        realized=trained.realized,
+        losses={key: value for key, value in trained.losses.items() if key.startswith("dev_")},
+        steps=trained.steps,
+        tokens=trained.tokens,
+        flops=6.0 * num_parameters(trained.checkpoint) * trained.tokens,
+        train_s=trained_at - start,
+        evaluate_s=time.perf_counter() - trained_at,
+        peak_memory_bytes=sum(processes.gather(_peak_memory(device))),
+        resumed_from=resumed_from,
+        versions=result.protocol["versions"],
+    )
+    if first:
+        write_json(place / RECORD, plain(outcome))
+        _keep_only(place, checkpoint)
+    return outcome
+
+
+def num_parameters(checkpoint: Path) -> int:
+    """Parameters of the decoder without its table of positions, tied embeddings once."""
+    from safetensors import safe_open
+
+    with safe_open(checkpoint / "model.safetensors", framework="pt") as weights:
+        names = [name for name in weights.keys() if "embed_positions" not in name]  # noqa: SIM118
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+
+
+def take_over(place: Path, attempt: int) -> Path:
+    """The state folder of an attempt, with the latest state that earlier attempts saved.
+
+    Each attempt has a folder of its own: the process of an earlier one may only have been suspended and still write
+    into its folder.
+    """
+    state = place / f"state-{attempt}"
+    if saved_step(state) or not attempt:
+        return state
+    # A process killed between the two renames of a save leaves its last state under `.old`.
+    earlier = [p for p in place.glob("state-*") if p.suffix in ("", ".old") and saved_step(p)]
+    if earlier:
+        copy_state(max(earlier, key=saved_step), state)
+    return state
+
+
+def copy_state(source: Path, target: Path) -> None:
+    """Copies a saved state that its owner may replace at any moment: all files are of one save, or it is tried again.
+
+    Raises:
+        HarnessError: if it never holds still.
+    """
+    part = target.with_name(target.name + ".copy")
+    for _ in range(_COPIES):
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            before = (source / "state.json").read_bytes()
+            shutil.copytree(source, part)
+            if before == (part / "state.json").read_bytes() == (source / "state.json").read_bytes():
+                part.replace(target)
+                return
+        except (FileNotFoundError, shutil.Error):
+            pass  # replaced in between
+        time.sleep(0.1)
+    raise HarnessError(f"{source} changes faster than it can be copied; is another process training there?")
+
+
+def saved_step(state: Path) -> int:
+    """The step that a state folder holds; 0 if it holds none."""
+    try:
+        return int(json.loads((state / "state.json").read_text("utf-8"))["step"])
+    except FileNotFoundError:
+        return 0
+
+
+def read_outcome(place: Path) -> Outcome | None:
+    """The outcome in a trial's folder, if it has one."""
+    try:
+        content: dict[str, Any] = json.loads((place / RECORD).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    metrics = {key: _metric(value) for key, value in content["metrics"].items()}
+    return Outcome(**{**content, "ask": Ask(**content["ask"]), "metrics": metrics})
+
+
+def _metric(value: Mapping[str, Any]) -> Metric:
+    ci95 = value["ci95"]
+    return Metric(**{**value, "ci95": (ci95[0], ci95[1]) if ci95 else None})
+
+
+def _keep_only(place: Path, checkpoint: Path) -> None:
+    """Of a finished trial the weights stay, states to resume from do not."""
+    for path in place.iterdir():
+        if path != checkpoint and path.name.startswith(("state-", "checkpoint-", "job-")):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _reset_peak_memory(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak counts from here
+    except OSError:
+        return
+
+
+def _peak_memory(device: str) -> int:
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
