@@ -8,7 +8,8 @@ from harness.corpora.corpus import open_corpus
 from harness.errors import CheckpointError, ConfigError, InputError, UnitSystemError, UnknownNameError
 from harness.model import Hidden, adapter_registry, card_names, load_model, read_card
 from harness.segments import AudioSpan, Speech, Text, UnitSpan
-from harness.testing.contracts import RATE_HZ, SYSTEM, ModelContract, OracleModel, UniformModel, fake_units
+from harness.testing import ModelContract, OracleModel, UniformModel, fake_units
+from harness.testing.models import RATE_HZ, SYSTEM
 
 # --- cards ------------------------------------------------------------------------------------------------------------
 

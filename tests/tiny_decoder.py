@@ -11,7 +11,7 @@ import torch
 
 from harness.config import digest
 from harness.engine.kv_cache import read_rows
-from harness.testing.contracts import UniformModel
+from harness.testing import UniformModel
 from harness.training.decoder import build_decoder
 from harness.training.recipe import Architecture
 

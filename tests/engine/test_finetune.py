@@ -23,7 +23,7 @@ from harness.engine.finetune import (
 from harness.engine.generation import Continue, Generator, Sampling
 from harness.errors import HarnessError, InputError
 from harness.segments import Text
-from harness.testing.contracts import UniformModel
+from harness.testing import UniformModel
 from tests.tiny_decoder import TinyDecoder
 
 RECIPE = Recipe(learning_rate=2e-2, epochs=6, patience=6, batch_size=8)

@@ -12,7 +12,7 @@ from harness.engine.generation import Continue, Generator, Sampling
 from harness.errors import HarnessError, InputError
 from harness.model import Hidden, load_model
 from harness.segments import Speech, Text, UnitSpan
-from harness.testing.contracts import OracleModel, UniformModel
+from harness.testing import OracleModel, UniformModel
 from tests.tiny_decoder import TinyDecoder
 
 SAMPLERS = [Sampling(), Sampling(0.7, top_k=12), Sampling(1.3, top_p=0.8), Sampling(1.0, 20, 0.9), Sampling(0.0)]

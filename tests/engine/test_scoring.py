@@ -497,7 +497,7 @@ def test_a_shard_that_does_not_exist_is_an_error(rank):
 def test_cra_has_the_same_numbers_with_and_without_pruning():
     from harness.corpora.corpus import open_corpus
     from harness.task import task_registry
-    from harness.testing.contracts import UniformModel, measure
+    from harness.testing import UniformModel, measure
 
     speaker = UniformModel(max_length=512)
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ from harness.corpora.manifest import Utterance, write_manifest
 from harness.errors import ConfigError, CorpusError, InputError, TaskError, UnknownNameError
 from harness.evaluation.evaluate import RunConfig, evaluate, git_revision, load_tasks, versions, with_flag
 from harness.results import read_results, write_results
-from harness.testing.contracts import UniformModel
+from harness.testing import UniformModel
 
 #: A task that scores how many characters an utterance has, and fails on as many as it is told.
 COUNT = """

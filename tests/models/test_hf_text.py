@@ -9,7 +9,7 @@ from harness.engine.generation import Continue, Generator, Sampling
 from harness.errors import CheckpointError, ConfigError, InputError
 from harness.model import load_model, read_card
 from harness.segments import Speech, Text, UnitSpan
-from harness.testing.contracts import ModelContract
+from harness.testing import ModelContract
 
 SIZES = {"vocab_size": 258, "max_position_embeddings": 128}
 

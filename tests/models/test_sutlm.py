@@ -19,7 +19,7 @@ from harness.errors import CheckpointError, CorpusError, InputError, UnitSystemE
 from harness.model import load_model, read_card
 from harness.segments import AudioSpan, Speech, Text, UnitSpan
 from harness.task import Request
-from harness.testing.contracts import ModelContract
+from harness.testing import ModelContract
 from harness.training.data import pair
 from harness.training.formats import Formatter
 from harness.training.recipe import TextTokenizerConfig

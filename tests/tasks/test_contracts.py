@@ -8,7 +8,7 @@ from harness.corpora.corpus import open_corpus
 from harness.corpora.manifest import Utterance, write_manifest
 from harness.errors import TaskError
 from harness.task import task_registry
-from harness.testing.contracts import ProcedureContract, TaskContract
+from harness.testing import ProcedureContract, TaskContract
 
 
 class TestCra(TaskContract):

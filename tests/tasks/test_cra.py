@@ -11,7 +11,7 @@ from harness.corpora.manifest import Utterance, Word
 from harness.errors import ConfigError, CorpusError, InputError
 from harness.segments import DIRECTIONS, AudioSpan, Speech, Text
 from harness.task import Loglikelihoods, Unscorable, task_registry
-from harness.testing.contracts import OracleModel, measure
+from harness.testing import OracleModel, measure
 
 BOTH = frozenset({"speech", "text"})
 

@@ -19,7 +19,7 @@ from harness.metrics.tags import bio_labels, format_tags, mentions
 from harness.model import load_model
 from harness.segments import Speech, Text, UnitSpan
 from harness.task import task_registry
-from harness.testing.contracts import UniformModel
+from harness.testing import UniformModel
 from harness.training.vocabulary import START, SWITCH_TO
 from tests.tiny_decoder import TinyDecoder
 
