@@ -50,7 +50,7 @@ def compare(what: str, values: dict[str, tuple[str, dict[str, float]]], groups: 
     corrected = holm({name: d.p_value for name, d in found.items()})
     print(f"\n| paired difference | {what} | 95 % interval | p (Holm) | detectable |\n|---|---|---|---|---|")
     for name, d in found.items():
-        detectable = "-" if d.minimal_detectable is None else f"{d.minimal_detectable:.3f}"
+        detectable = "-" if d.minimum_detectable_effect is None else f"{d.minimum_detectable_effect:.3f}"
         print(f"| {name} | {d.difference:+.3f} | {bounds(d.ci95)} | {corrected[name]:.4f} | {detectable} |")
 
 

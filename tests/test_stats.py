@@ -27,7 +27,7 @@ from harness.stats import (
     clustered_se,
     holm,
     join_items,
-    minimal_detectable_difference,
+    minimum_detectable_effect,
     paired_difference,
     paired_differences,
     wilson_ci,
@@ -322,7 +322,7 @@ def test_an_interval_is_a_metric():
 
 NUMBERS = """
 import numpy as np
-from harness.stats import bootstrap_ci, minimal_detectable_difference, paired_difference, paired_differences
+from harness.stats import bootstrap_ci, minimum_detectable_effect, paired_difference, paired_differences
 draw = np.random.default_rng(7)
 values, order = draw.random(300), np.arange(300)
 if SHUFFLE:
@@ -339,7 +339,7 @@ print([
     paired_difference(values, other, **small),
     paired_difference(values, other, speakers, crossed=stories, **small),
     paired_differences(np.column_stack([values - other, values]), speakers, **small),
-    minimal_detectable_difference(values - other, speakers, crossed=stories),
+    minimum_detectable_effect(values - other, speakers, crossed=stories),
 ])
 """
 
@@ -415,7 +415,8 @@ def test_flips_are_of_whole_clusters():
 def test_identical_runs_differ_by_nothing():
     values = np.random.default_rng(0).random(30)
     result = paired_difference(values, values, seed=0)
-    assert (result.difference, result.ci95, result.p_value, result.minimal_detectable) == (0.0, (0.0, 0.0), 1.0, None)
+    test = (result.difference, result.ci95, result.p_value, result.minimum_detectable_effect)
+    assert test == (0.0, (0.0, 0.0), 1.0, None)
 
 
 def test_swapped_runs_mirror():
@@ -423,7 +424,7 @@ def test_swapped_runs_mirror():
     one, two = paired_difference(a, b, seed=0), paired_difference(b, a, seed=0)
     assert one.difference == pytest.approx(-two.difference)
     assert one.p_value == pytest.approx(two.p_value, abs=0.02)
-    assert one.minimal_detectable == pytest.approx(two.minimal_detectable)
+    assert one.minimum_detectable_effect == pytest.approx(two.minimum_detectable_effect)
 
 
 @settings(max_examples=25, deadline=None)
@@ -460,7 +461,7 @@ def test_many_differences_are_each_what_it_is_alone(clusters, crossed):
         alone = paired_difference(column, np.zeros(40), seed=5, num_resamples=300, **ways)
         assert one.difference == pytest.approx(alone.difference)
         assert one.ci95 == pytest.approx(alone.ci95)
-        assert one.minimal_detectable == pytest.approx(alone.minimal_detectable)
+        assert one.minimum_detectable_effect == pytest.approx(alone.minimum_detectable_effect)
         assert (one.p_value, one.smallest_p) == (alone.p_value, alone.smallest_p)
 
 
@@ -509,12 +510,12 @@ def test_crossed_se_by_hand():
     assert clustered_se([1, -1, 0, 0], list("aabb"), crossed=list("xyxy")) == pytest.approx(1 / 2)
 
 
-def test_minimal_detectable_by_hand():
+def test_minimum_detectable_effect_by_hand():
     """Differences 0, 1, 2, 3: s = √(5/3), s / √4 = 0.6455; t_{0.975, 3} + t_{0.8, 3} = 3.1824 + 0.9785; 2.686."""
-    assert minimal_detectable_difference([0, 1, 2, 3]) == pytest.approx(0.6455 * (3.1824 + 0.9785), abs=1e-3)
+    assert minimum_detectable_effect([0, 1, 2, 3]) == pytest.approx(0.6455 * (3.1824 + 0.9785), abs=1e-3)
 
 
-def test_minimal_detectable_is_detected_as_often_as_said():
+def test_minimum_detectable_effect_is_detected_as_often_as_said():
     """15 clusters of 4, at the true difference said to be found with power 0.8: a t-test finds it in 80 % (± 5)."""
     draw, clusters = np.random.default_rng(0), np.repeat(np.arange(15), 4)
     true_se = math.sqrt((1 + 1 / 4) / 15)
@@ -523,7 +524,7 @@ def test_minimal_detectable_is_detected_as_often_as_said():
     for _ in range(600):
         row = effect + draw.normal(size=15)[clusters] + draw.normal(size=60)
         found += abs(row.mean()) / clustered_se(row, keys) > scipy_stats.t.ppf(0.975, 14)
-        claimed.append(minimal_detectable_difference(row, keys))
+        claimed.append(minimum_detectable_effect(row, keys))
     assert found / 600 == pytest.approx(0.8, abs=0.05)
     assert np.mean(claimed) == pytest.approx(effect, rel=0.03)
 
@@ -534,7 +535,7 @@ def test_minimal_detectable_is_detected_as_often_as_said():
         (lambda: clustered_se([1.0, 2.0], ["a", "a"]), r"2 items in 1 cluster\(s\) show no spread"),
         (lambda: clustered_se([1.0, 1.0, 1.0]), "no spread"),
         (lambda: clustered_se([[1.0, 2.0]]), r"one vector; found the shape \(1, 2\)"),
-        (lambda: minimal_detectable_difference([1.0, 2.0], power=80), "found 80 and 0.05"),
+        (lambda: minimum_detectable_effect([1.0, 2.0], power=80), "found 80 and 0.05"),
     ],
 )
 def test_what_power_needs(call, message):

@@ -295,7 +295,7 @@ def _with_best(entries: Sequence[Entry | None], metric: Metric, marked: set[int]
 
 def _tested(found: PairedDifference, corrected: float) -> Difference:
     return Difference(
-        found.difference, found.ci95, True, found.p_value, corrected, found.minimal_detectable, found.n
+        found.difference, found.ci95, True, found.p_value, corrected, found.minimum_detectable_effect, found.n
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_differences_are_those_of_the_paired_test(runs, comparison):
             assert mine.value == pytest.approx(alone.difference)
             assert mine.ci95 == pytest.approx(alone.ci95)
             assert mine.p_value == pytest.approx(alone.p_value)
-            assert mine.detectable == pytest.approx(alone.minimal_detectable)
+            assert mine.detectable == pytest.approx(alone.minimum_detectable_effect)
 
 
 def test_p_values_are_corrected_over_the_whole_table(comparison):
