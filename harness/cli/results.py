@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def _compare(a: argparse.Namespace) -> int:
-    from harness.report import tables as report
-    from harness.report.compare import compare, find_baseline, labels_of, registered_tasks
+    from harness.report import comparison_tables, formats
+    from harness.report.compare import compare
+    from harness.report.labels import find_baseline, labels_of, registered_tasks
 
     names = list(a.runs)
     results = [_read_run(name) for name in names]
@@ -36,24 +37,27 @@ def _compare(a: argparse.Namespace) -> int:
     style = "json" if a.json else a.format
     if style == "table":
         best = ("[bold]", "[/bold]") if sys.stdout.isatty() else ("", "^")
-        for block in report.comparison_blocks(found, width(), best=best):
+        for block in comparison_tables.comparison_blocks(found, width(), best=best):
             print_table(block)
     elif style == "json":
-        print_json(report.comparison_data(found))
+        print_json(comparison_tables.comparison_data(found))
     elif style == "html":
         from harness.report.html import comparison_page
 
         print(comparison_page(found))
     else:
-        print({"markdown": report.comparison_markdown, "latex": report.comparison_latex, "csv": report.comparison_csv}[
-            style
-        ](found))  # fmt: skip
+        of_style = {
+            "markdown": formats.comparison_markdown,
+            "latex": formats.comparison_latex,
+            "csv": formats.comparison_csv,
+        }
+        print(of_style[style](found))
     return 0
 
 
 def _why(a: argparse.Namespace) -> int:
-    from harness.report.compare import labels_of, registered_tasks, why
-    from harness.report.tables import why_tables
+    from harness.report.labels import labels_of, registered_tasks
+    from harness.report.why import why, why_tables
 
     one, other = results = [_read_run(a.a), _read_run(a.b)]
     first, second = labels_of(results, [a.a, a.b])
@@ -67,8 +71,8 @@ def _why(a: argparse.Namespace) -> int:
 
 
 def _report(a: argparse.Namespace) -> int:
-    from harness.report.compare import labels_of, registered_tasks
     from harness.report.html import report_page
+    from harness.report.labels import labels_of, registered_tasks
 
     results = [_read_run(name) for name in a.runs]
     output = Path(a.output)
@@ -88,8 +92,9 @@ def _report(a: argparse.Namespace) -> int:
 
 
 def _leaderboard(a: argparse.Namespace) -> int:
-    from harness.report.compare import leaderboard, registered_tasks
-    from harness.report.tables import board_blocks, board_markdown
+    from harness.report.formats import board_markdown
+    from harness.report.labels import registered_tasks
+    from harness.report.leaderboard import board_blocks, leaderboard
     from harness.results import read_results
     from harness.tracking.runs import fetch_run, load_tracking_config, stored_runs
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _sync(a: argparse.Namespace) -> int:
-    from harness.report.compare import registered_tasks
+    from harness.report.labels import registered_tasks
     from harness.tracking.runs import load_tracking_config, sync, unsent
 
     def infos(result: RunResult) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from harness.report.compare import compare, leaderboard
+from harness.report.compare import compare
 from harness.report.html import comparison_page, leaderboard_page, report_page
+from harness.report.leaderboard import leaderboard
 from harness.tasks.cra import TASK
 from tests.runs import drawn
 

@@ -16,8 +16,11 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import InputError, UnknownNameError
-from harness.report import tables as report
-from harness.report.compare import compare, find_baseline, labels_of, leaderboard, registered_tasks, why
+from harness.report import comparison_tables, formats
+from harness.report.compare import compare
+from harness.report.labels import find_baseline, labels_of, registered_tasks
+from harness.report.leaderboard import board_blocks, board_table, leaderboard
+from harness.report.why import why, why_tables
 from harness.results import Metric
 from harness.stats import holm, paired_difference
 from harness.tasks.cra import TASK, CraOptions
@@ -112,7 +115,7 @@ def test_medians_are_compared_by_their_own_intervals(runs):
 def test_without_the_task_nothing_is_paired(runs):
     found = compare(runs, ("a", "b", "c"), tasks={}, metrics=[KEY])
     assert not row(found).entries[1].difference.paired
-    assert "~ unpaired" in report.comparison_table(found).plain()
+    assert "~ unpaired" in comparison_tables.comparison_table(found).plain()
 
 
 def test_another_version_of_the_task_is_not_asked_for_values(runs):
@@ -167,7 +170,7 @@ def test_force_marks_them_and_pairs_only_the_same_items():
     found = compare(three, ("a", "b", "c"), tasks=TASKS, force=True, num_resamples=100)
     assert [e.difference.paired for e in row(found).entries[1:]] == [False, True]
     assert not any(e.best for e in row(found).entries)  # only one run answers the baseline's question
-    text = report.comparison_table(found).plain()
+    text = comparison_tables.comparison_table(found).plain()
     assert "b †" in text
     assert "† b answers another question: cra.examples is others, not utterances" in text
 
@@ -194,7 +197,10 @@ def test_a_metric_that_one_run_lacks_is_left_open(runs):
     only = run("one-way", [i for i in runs[0].tasks["cra"].items if i["direction"] == "u2t"])
     found = compare([runs[0], only], ("a", "b"), tasks=TASKS, num_resamples=50, force=True)
     assert row(found, "cra.t2u.pmi.r_at_1").entries[1] is None
-    assert " - " in report.comparison_table(found).plain() or "  -" in report.comparison_table(found).plain()
+    assert (
+        " - " in comparison_tables.comparison_table(found).plain()
+        or "  -" in comparison_tables.comparison_table(found).plain()
+    )
 
 
 def test_labels_tell_runs_apart(runs):
@@ -218,7 +224,7 @@ def test_the_baseline_goes_by_folder_model_or_id(runs):
 
 
 def test_the_table_has_two_lines_a_metric(comparison):
-    lines = report.comparison_table(comparison).plain().splitlines()
+    lines = comparison_tables.comparison_table(comparison).plain().splitlines()
     assert lines[0] == "3 runs, 8 metrics; differences to bad"
     place = next(i for i, line in enumerate(lines) if line.startswith(KEY))
     assert re.search(r"high +0\.050 +0\.\d{3} \[", lines[place])
@@ -229,15 +235,15 @@ def test_the_table_has_two_lines_a_metric(comparison):
 
 
 def test_a_narrow_terminal_gets_several_tables(comparison):
-    blocks = report.comparison_blocks(comparison, 80)
+    blocks = comparison_tables.comparison_blocks(comparison, 80)
     assert [b.columns[3] for b in blocks] == ["bad (baseline)", "middling", "good"]
     assert blocks[-1].notes
     assert not blocks[0].notes
-    assert report.comparison_blocks(comparison, 10_000) == [report.comparison_table(comparison)]
+    assert comparison_tables.comparison_blocks(comparison, 10_000) == [comparison_tables.comparison_table(comparison)]
 
 
 def test_markdown_has_the_best_in_bold(comparison):
-    lines = report.comparison_markdown(comparison).splitlines()
+    lines = formats.comparison_markdown(comparison).splitlines()
     assert lines[2] == "| metric | better | chance | bad (baseline) | middling | good |"
     line = next(line for line in lines if KEY in line)
     assert re.search(r"\| \*\*0\.\d+\*\* \[[^|]*<br>Δ \+0\.\d+ [^|]*\\\* \|$", line)
@@ -245,18 +251,18 @@ def test_markdown_has_the_best_in_bold(comparison):
 
 
 def test_latex_escapes_and_balances(comparison):
-    text = report.comparison_latex(comparison)
+    text = formats.comparison_latex(comparison)
     assert r"\texttt{cra.u2t.pmi.r\_at\_1} & $\uparrow$ & 0.050" in text
     assert r"\textbf{" in text
     assert text.count("{") == text.count("}")
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
     assert {line.count("&") for line in body} == {5}
-    assert report.tex("a_b & 50 % ~ <x>") == r"a\_b \& 50 \% $\sim$ $<$x$>$"
+    assert formats.tex("a_b & 50 % ~ <x>") == r"a\_b \& 50 \% $\sim$ $<$x$>$"
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex")
 def test_latex_compiles(comparison, tmp_path):
-    table = report.comparison_latex(comparison)
+    table = formats.comparison_latex(comparison)
     page = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{table}\end{{document}}"
     (tmp_path / "t.tex").write_text(page, "utf-8")
     subprocess.run(
@@ -268,7 +274,7 @@ def test_latex_compiles(comparison, tmp_path):
 
 
 def test_csv_has_a_line_for_each_metric_of_each_run(comparison):
-    rows = list(csv.DictReader(io.StringIO(report.comparison_csv(comparison))))
+    rows = list(csv.DictReader(io.StringIO(formats.comparison_csv(comparison))))
     assert len(rows) == 8 * 3
     good = next(r for r in rows if r["metric"] == KEY and r["run"] == "good")
     difference = row(comparison).entries[2].difference
@@ -279,7 +285,7 @@ def test_csv_has_a_line_for_each_metric_of_each_run(comparison):
 
 
 def test_json_holds_it_all(comparison):
-    data = json.loads(json.dumps(report.comparison_data(comparison), allow_nan=False))
+    data = json.loads(json.dumps(comparison_tables.comparison_data(comparison), allow_nan=False))
     assert data["correction"] == {"method": "Holm", "tests": 16}
     assert data["baseline"] == "bad"
     entry = next(m for m in data["metrics"] if m["key"] == KEY)["runs"]["good"]
@@ -302,7 +308,7 @@ def test_why_names_what_differs_and_the_items_that_changed(runs):
     a, b = next(iter(first.values.values()))
     assert a != b
     assert first.texts["prompt"][0].startswith("prompt number")
-    text = "\n".join(t.plain() for t in report.why_tables(found))
+    text = "\n".join(t.plain() for t in why_tables(found))
     assert "model.card.name" in text
     assert first.id in text
 
@@ -341,20 +347,20 @@ def test_the_leaderboard_keeps_the_latest_of_each_model_and_protocol(runs):
     assert [(s.model, s.when) for s in board.standings] == [("good", 20.0), ("bad", 5.0)]
     assert "model:" not in board.signature
     assert "|seed:0" in board.signature
-    plain = report.board_table(board).plain()
+    plain = board_table(board).plain()
     assert plain.index("good") < plain.index("bad")
-    assert report.board_markdown(board).count("\n| ") == 4
+    assert formats.board_markdown(board).count("\n| ") == 4
 
 
 def test_on_a_narrow_terminal_a_leaderboard_names_the_models_in_each_of_its_tables(runs):
     [board] = leaderboard([(r, float(i)) for i, r in enumerate(runs)], tasks=TASKS, by=KEY)
-    table, blocks = report.board_table(board), report.board_blocks(board, 80)
+    table, blocks = board_table(board), board_blocks(board, 80)
     assert len(blocks) > 1
     assert all(b.columns[:2] == ("#", "model") for b in blocks)
     assert tuple(c for b in blocks for c in b.columns[2:]) == table.columns[2:]
     assert [[row[:2] for row in b.rows] for b in blocks] == [[row[:2] for row in table.rows]] * len(blocks)
     assert [b.columns[i] for b in blocks for i in sorted(b.left) if i > 1] == ["run"]
-    assert report.board_blocks(board, 10_000) == [table]
+    assert board_blocks(board, 10_000) == [table]
 
 
 def test_a_lower_metric_ranks_the_other_way(runs):

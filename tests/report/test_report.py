@@ -13,8 +13,9 @@ import soundfile
 from harness.cli.main import main
 from harness.errors import InputError
 from harness.report import figures as svg
-from harness.report.compare import compare, leaderboard
+from harness.report.compare import compare
 from harness.report.html import command, comparison_page, leaderboard_page, report_page
+from harness.report.leaderboard import leaderboard
 from harness.results import Metric, RunResult, TaskResult
 from harness.tasks.cra import TASK
 from tests.runs import drawn, item, run, written

@@ -1,0 +1,125 @@
+"""Comparisons as tables of two lines a metric: values, and differences to the baseline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from harness.config import plain
+from harness.report.compare import ALPHA, Comparison, Difference, Entry, Row
+from harness.report.tables import Table, blocks, bounds_text, decimals, number, p_text, parts_of
+
+
+def comparison_title(c: Comparison) -> str:
+    """What is compared with what."""
+    metrics = "1 metric" if len(c.rows) == 1 else f"{len(c.rows)} metrics"
+    return f"{len(c.labels)} runs, {metrics}; differences to {c.labels[c.baseline]}"
+
+
+def comparison_notes(c: Comparison) -> list[str]:
+    """How to read the table, and every caveat that applies to it."""
+    differences = [e.difference for row in c.rows for e in row.entries if e and e.difference]
+    notes = ["brackets: 95 % intervals; Δ: difference to the baseline"]
+    if any(d.paired for d in differences):
+        notes.append(
+            f"Δ is paired on common items, clustered by their group, {c.num_resamples:,} resamples (seed {c.seed}); "
+            f"p of the sign-flip test, corrected by {c.correction}'s method over the table's {_tests(c.num_tests)}; "
+            f"* p < {ALPHA:g}"
+        )
+        notes.append("mde: smallest true difference that these items show with 80 % power, before correction")
+    if not all(d.paired for d in differences):
+        notes.append(
+            "~ unpaired: no mean over items, or other items; interval from the two runs' own intervals, no test"
+        )
+    for label, fields in c.differing.items():
+        notes.append(f"† {label} answers another question: {'; '.join(fields)}")
+    return notes
+
+
+def _tests(number: int) -> str:
+    return "one test" if number == 1 else f"{number:,} tests"
+
+
+def comparison_table(c: Comparison, *, best: tuple[str, str] = ("", "^")) -> Table:
+    """Two lines a metric: values with their intervals, then differences to the baseline with p-values.
+
+    Args:
+        c: the comparison.
+        best: what stands before and after the best value of a row.
+    """
+    rows: list[tuple[str, ...]] = []
+    for row in c.rows:
+        digits = row_decimals(row)
+        cells = (_value(e, best, digits) if e else "-" for e in row.entries)
+        rows.append((row.key, better(row), chance(row), *cells))
+        if any(e and e.difference for e in row.entries):
+            deltas = (difference_text(e.difference, digits) if e and e.difference else "" for e in row.entries)
+            rows.append(("", "", "", *deltas))
+    notes = (*comparison_notes(c), f"{''.join(best)} best" if best[0] == "" else "bold: best")
+    return Table(comparison_title(c), ("metric", "better", "chance", *run_heads(c)), tuple(rows), notes=notes)
+
+
+def comparison_blocks(c: Comparison, width: int, *, best: tuple[str, str] = ("", "^")) -> list[Table]:
+    """The table in as many parts, each with some of the runs, as it takes to fit `width` characters."""
+    found = blocks(comparison_table(c), width, first=3)  # marks take no width
+    parts = parts_of(comparison_table(c, best=best), found)
+    return [replace(part, rows=tuple(row for row in part.rows if any(row))) for part in parts]
+
+
+def comparison_data(c: Comparison) -> dict[str, Any]:
+    """Everything that the tables show, for JSON."""
+    return {
+        "runs": [
+            {"label": label, "signatures": dict(s), "differing": list(c.differing.get(label, ()))}
+            for label, s in zip(c.labels, c.signatures, strict=True)
+        ],
+        "baseline": c.labels[c.baseline],
+        "correction": {"method": c.correction, "tests": c.num_tests},
+        "num_resamples": c.num_resamples,
+        "seed": c.seed,
+        "metrics": [
+            {
+                **{"key": row.key, "task": row.task, "higher_is_better": row.higher_is_better, "chance": row.chance},
+                "runs": {label: plain(e) for label, e in zip(c.labels, row.entries, strict=True) if e},
+            }
+            for row in c.rows
+        ],
+    }
+
+
+def run_heads(c: Comparison) -> list[str]:
+    """Column heads: the baseline and runs of another protocol are marked."""
+    return [
+        f"{label}{' †' if label in c.differing else ''}{' (baseline)' if i == c.baseline else ''}"
+        for i, label in enumerate(c.labels)
+    ]
+
+
+def row_decimals(row: Row) -> int:
+    """How many decimals the numbers of a row get."""
+    return decimals(e.metric.value for e in row.entries if e)
+
+
+def _value(e: Entry, best: tuple[str, str], digits: int) -> str:
+    before, after = best if e.best else ("", "")
+    return f"{before}{number(e.metric.value, digits)}{bounds_text(e.metric.ci95, digits)}{after}"
+
+
+def difference_text(d: Difference, digits: int) -> str:
+    """A difference with its interval and p-value, or how it was found."""
+    bounds = "" if d.ci95 is None else f" [{', '.join(number(x, digits, sign=True) for x in d.ci95)}]"
+    head = f"Δ {number(d.value, digits, sign=True)}{bounds}"
+    if not d.paired or d.p_corrected is None:
+        return f"{head} ~"
+    mde = "" if d.significant or d.detectable is None else f" mde {number(d.detectable, digits)}"
+    return f"{head} {p_text(d.p_corrected)}{'*' if d.significant else mde}"
+
+
+def better(row: Row) -> str:
+    """Which way is better: high, low or neither."""
+    return "" if row.higher_is_better is None else "high" if row.higher_is_better else "low"
+
+
+def chance(row: Row) -> str:
+    """The level of chance, empty where there is none."""
+    return "" if row.chance is None else number(row.chance, row_decimals(row))
