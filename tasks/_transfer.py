@@ -8,132 +8,34 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import field, replace
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic.dataclasses import dataclass
 
-from harness.config import STRICT, digest
+from harness.config import digest
 from harness.corpora.corpus import Corpus
 from harness.corpora.manifest import Utterance
-from harness.engine.finetune import (
-    Job,
-    Lesson,
-    Recipe,
-    Tuned,
-    choose,
-    drop_weights,
-    fine_tune,
-    job_digest,
-    load_tuned,
-    task_tokens,
-)
+from harness.engine.finetune import Job, Lesson, Tuned, choose, drop_weights, job_digest, load_tuned, task_tokens
 from harness.engine.generation import Continue, Generator, Sampling
-from harness.errors import CorpusError, InputError, UnknownNameError
-from harness.model import Model, read_card
+from harness.errors import CorpusError, InputError
+from harness.model import Model
 from harness.results import Item, Metric
-from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text
+from harness.segments import AudioSpan, Segment, Speech, Text
 from harness.stats import bootstrap_ci
 from harness.task import Plan, Session, TaskInfo
 
-from ._cells import (
-    RESAMPLES,
-    Floats,
-    Statistic,
-    Table,
-    compare,
-    grouped,
-)
+from ._cells import RESAMPLES, Floats, Statistic, Table, compare, grouped
+from ._transfer_examples import Cell, Example, Training, TransferPlan, permuted, records_of, train_split, transcriber_of
+from ._transfer_options import MODALITIES, TrainOn
+from ._transfer_text import text_of, utterance_ids
 
-TrainOn = Literal["speech", "text", "both"]
-MODALITIES: tuple[Modality, ...] = ("speech", "text")
 #: How often gold is dealt out anew to find what predictions reach that have nothing to do with their utterances.
 _SHUFFLES = 20
 #: A transcript has at most so many tokens for each token of speech, and so many more.
 _TRANSCRIPT_SHARE, _TRANSCRIPT_MORE = 2, 16
 _END = "<end>"
-
-
-@dataclass(frozen=True, config=STRICT)
-class TransferOptions:
-    """The protocol that both tasks share.
-
-    Attributes:
-        train_on: conditions of training: `speech`, `text`, or `both`, half of the utterances in each.
-        test_on: conditions of testing.
-        seeds: trainings of each condition; the seed decides new weights, order and dropout.
-        train_utterances: drawn by the run's seed from the train split; unset takes all.
-        dev_utterances: drawn likewise from the dev split, for early stopping and the choice of the learning rate.
-        learning_rates: tried with the first seed; the one with the lowest dev loss serves the other seeds.
-        method: `full` or `lora`.
-        lora_rank: of `lora`.
-        epochs: at most.
-        patience: epochs without a lower dev loss after which training stops.
-        batch_size: sequences per step.
-        transcriber: model that turns speech into text for the cascade baseline; unset, or without weights here, there
-            is none.
-        control: `shuffled_labels` deals the labels of training and dev utterances out anew, which must land at chance.
-    """
-
-    train_on: tuple[TrainOn, ...] = ("speech", "text", "both")
-    test_on: tuple[Modality, ...] = ("speech", "text")
-    seeds: int = 3
-    train_utterances: int | None = 1000
-    dev_utterances: int | None = 100
-    learning_rates: tuple[float, ...] = (1e-3,)
-    method: Literal["full", "lora"] = "full"
-    lora_rank: int = 16
-    epochs: int = 3
-    patience: int = 2
-    batch_size: int = 16
-    transcriber: str | None = "transcriber-tiny"
-    control: Literal["none", "shuffled_labels"] = "none"
-
-    def __post_init__(self) -> None:
-        for name in ("train_on", "test_on", "learning_rates"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"{name} names at least one, each once; found {list(values)}.")
-        counts = {name: getattr(self, name) for name in ("seeds", "train_utterances", "dev_utterances")}
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise InputError(f"{name} is at least 1; found {value}.")
-        for rate in self.learning_rates:
-            self.recipe(rate)
-
-    def recipe(self, learning_rate: float) -> Recipe:
-        """How weights are trained at a learning rate."""
-        return Recipe(
-            method=self.method,
-            learning_rate=learning_rate,
-            epochs=self.epochs,
-            patience=self.patience,
-            batch_size=self.batch_size,
-            lora_rank=self.lora_rank,
-        )
-
-
-@plain_dataclass(frozen=True)
-class Example:
-    """A labeled utterance; `id` is the utterance's, `gold` its label as JSON values."""
-
-    id: str
-    speaker: str
-    segments: Mapping[Modality, Segment]
-    gold: Any
-
-
-@plain_dataclass(frozen=True)
-class TransferPlan(Plan):
-    """A plan with the utterances to learn and to validate on, and the conditions that the model's modalities allow."""
-
-    train: tuple[Example, ...] = ()
-    dev: tuple[Example, ...] = ()
-    train_on: tuple[TrainOn, ...] = ()
-    test_on: tuple[Modality, ...] = ()
 
 
 class TransferTask(ABC):
@@ -197,7 +99,7 @@ class TransferTask(ABC):
 
     def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
         """What is read of an utterance before anything is predicted; it ends alike in both modalities."""
-        return [*_utterance_ids(model, segment), tokens[self.task_token]]
+        return [*utterance_ids(model, segment), tokens[self.task_token]]
 
     def weights(self, golds: Sequence[Any], options: Any) -> list[float]:
         """Weight in the loss of each training utterance."""
@@ -217,7 +119,7 @@ class TransferTask(ABC):
             CorpusError: if utterances have no labels.
         """
         self.check(session.model, options)
-        corpora = {"train": _train_split(session), "dev": session.split("dev")}
+        corpora = {"train": train_split(session), "dev": session.split("dev")}
         if session.corpus.split in (corpora["train"].split, "dev"):
             raise InputError(
                 f"{self.info.name} trains on '{corpora['train'].split}' and stops by 'dev'; test on another split "
@@ -235,8 +137,8 @@ class TransferTask(ABC):
         dev = self._examples(corpora["dev"], options.dev_utterances, session.seed)
         test = self._examples(session.corpus, session.limit, session.seed)
         if options.control == "shuffled_labels":
-            train, dev = _dealt_anew(train, session.seed), _dealt_anew(dev, session.seed)
-        transcriber = _transcriber(session, options, test_on, train_on)
+            train, dev = permuted(train, session.seed), permuted(dev, session.seed)
+        transcriber = transcriber_of(session, options, test_on, train_on)
         return TransferPlan(
             examples=test,
             protocol={
@@ -263,9 +165,9 @@ class TransferTask(ABC):
         inputs = {m: {e.id: e.segments[m] for e in test} for m in plan.test_on}
         transcripts = self._transcripts(session, plan, options)
         items = [training.item() for training in trainings]
-        cells = [_Cell(f"train_{t.condition}.test_{m}", t, inputs[m]) for t in trainings for m in plan.test_on]
+        cells = [Cell(f"train_{t.condition}.test_{m}", t, inputs[m]) for t in trainings for m in plan.test_on]
         if transcripts:
-            cells += [_Cell("cascade.test_speech", t, transcripts) for t in trainings if t.condition == "text"]
+            cells += [Cell("cascade.test_speech", t, transcripts) for t in trainings if t.condition == "text"]
         found = self._predictions(session, cells, options)
         by_id = {e.id: e for e in test}
         for cell in cells:
@@ -321,22 +223,22 @@ class TransferTask(ABC):
             for u, gold in labeled
         )
 
-    def _train(self, session: Session, plan: TransferPlan, options: Any) -> list[_Training]:
+    def _train(self, session: Session, plan: TransferPlan, options: Any) -> list[Training]:
         """Every condition with every seed, at the learning rate that was best with the first seed."""
         lessons = {c: self._lessons(session.model, plan, c, options) for c in plan.train_on}
         for condition, (train, _) in lessons.items():
             if not train:
                 raise InputError(f"No sequence to train on {condition} fits into {session.model.max_length} tokens.")
 
-        def training(condition: TrainOn, rate: float, seed: int) -> _Training:
+        def training(condition: TrainOn, rate: float, seed: int) -> Training:
             train, dev = lessons[condition]
             recipe = options.recipe(rate)
             own = session.seed * options.seeds + seed
             job = Job(self.tokens(session.model), self.num_classes(options), recipe, own, train, dev)
-            return _Training(condition, seed, job, job_digest(session.model, job))
+            return Training(condition, seed, job, job_digest(session.model, job))
 
         rates = {c: [training(c, rate, 0) for rate in options.learning_rates] for c in plan.train_on}
-        records = _records_of(session, [t for tried in rates.values() for t in tried], "training")
+        records = records_of(session, [t for tried in rates.values() for t in tried], "training")
         trainings = []
         for condition, tried in rates.items():
             best = choose([t.job for t in tried], [records[t.digest] for t in tried])
@@ -344,7 +246,7 @@ class TransferTask(ABC):
                 drop_weights(session.model, other.job)
             rate = tried[best].job.recipe.learning_rate
             trainings += [tried[best], *(training(condition, rate, seed) for seed in range(1, options.seeds))]
-        records |= _records_of(session, [t for t in trainings if t.digest not in records], "training, more seeds")
+        records |= records_of(session, [t for t in trainings if t.digest not in records], "training, more seeds")
         return [replace(t, record=records[t.digest]) for t in trainings]
 
     def _lessons(
@@ -367,7 +269,7 @@ class TransferTask(ABC):
 
     def _transcripts(self, session: Session, plan: TransferPlan, options: Any) -> dict[str, Segment]:
         """What the transcriber hears in each test utterance; nothing where there is no cascade."""
-        transcriber = _transcriber(session, options, plan.test_on, plan.train_on)
+        transcriber = transcriber_of(session, options, plan.test_on, plan.train_on)
         if transcriber is None:
             return {}
         speech = {e.id: e.segments["speech"] for e in plan.examples}
@@ -391,7 +293,7 @@ class TransferTask(ABC):
         found = session.records(asked, compute, what="transcripts")
         return {i: Text(str(found[f"transcript/{i}"]["text"])) for i in speech}
 
-    def _predictions(self, session: Session, cells: Sequence[_Cell], options: Any) -> dict[str, Mapping[str, Any]]:
+    def _predictions(self, session: Session, cells: Sequence[Cell], options: Any) -> dict[str, Mapping[str, Any]]:
         asked = {
             cell.request(i): digest([cell.training.digest, i, segment.text if isinstance(segment, Text) else "speech"])
             for cell in cells
@@ -411,7 +313,7 @@ class TransferTask(ABC):
         return session.records(asked, compute, what="testing")
 
     def _predict_cell(
-        self, tuned: Tuned, cell: _Cell, inputs: Mapping[str, Segment], options: Any, longest: int, batch_tokens: int
+        self, tuned: Tuned, cell: Cell, inputs: Mapping[str, Segment], options: Any, longest: int, batch_tokens: int
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         tuned.prepare(list(inputs.values()))
         lengths = {i: self.needed(tuned, s, options, longest) for i, s in inputs.items()}
@@ -487,123 +389,6 @@ class TransferTask(ABC):
             if statistic(cells[within].sums).mean() > 0:
                 out[f"{key}.transfer_ratio"] = compare(both(within), lambda a, b: a / b, seed, True, None, None)
         return out
-
-
-@plain_dataclass(frozen=True)
-class _Training:
-    """One training: condition, number of the seed, what is learned, its digest, and once it is done its record."""
-
-    condition: TrainOn
-    seed: int
-    job: Job
-    digest: str
-    record: Mapping[str, Any] = field(default_factory=dict, compare=False)
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def item(self) -> Item:
-        """As a record of the task."""
-        head = {"id": f"training.{self.condition}/seed{self.seed}", "condition": self.condition, "seed": self.seed}
-        return {**head, "learning_rate": self.job.recipe.learning_rate, "weights": self.digest, **self.record}
-
-
-@plain_dataclass(frozen=True)
-class _Cell:
-    """A training on some test input, `{utterance: segment}`."""
-
-    name: str
-    training: _Training
-    inputs: Mapping[str, Segment]
-
-    def request(self, utterance: str) -> str:
-        """The id of a prediction."""
-        return f"{self.name}/seed{self.training.seed}/{utterance}"
-
-
-def _train_split(session: Session) -> Corpus:
-    """The split `fine-tune`, SLUE's name for what is labeled; else `train`."""
-    try:
-        return session.split("fine-tune")
-    except CorpusError as error:
-        try:
-            return session.split("train")
-        except CorpusError:
-            raise error from None
-
-
-def _records_of(session: Session, trainings: Sequence[_Training], what: str) -> dict[str, Mapping[str, Any]]:
-    """The record of each training by digest, trained now unless it was before."""
-    names = {f"{t.condition}/{t.job.recipe.learning_rate:g}/seed{t.seed}": t for t in trainings}
-
-    def compute(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for i in ids:
-            yield i, fine_tune(session.model, names[i].job)
-
-    found = session.records({i: t.digest for i, t in names.items()}, compute, what=what)
-    return {names[i].digest: record for i, record in found.items()}
-
-
-def _transcriber(
-    session: Session, options: TransferOptions, test_on: Sequence[Modality], train_on: Sequence[TrainOn]
-) -> Model | None:
-    """The model of the cascade; None where it has no weights or there is no cell to set it beside."""
-    if options.transcriber is None or "speech" not in test_on or "text" not in train_on:
-        return None
-    try:
-        card = read_card(options.transcriber)
-    except UnknownNameError:
-        if options.transcriber != TransferOptions.transcriber:
-            raise
-        return None
-    return session.load_model(options.transcriber) if card.available else None
-
-
-def _dealt_anew(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
-    golds = [e.gold for e in examples]
-    random.Random(f"labels {seed}").shuffle(golds)
-    return tuple(replace(e, gold=gold) for e, gold in zip(examples, golds, strict=True))
-
-
-def text_of(segments: Prompt) -> str:
-    """The words of the text among segments."""
-    return " ".join(word for s in segments if isinstance(s, Text) for word in s.text.split())
-
-
-def start_of_text(model: Model) -> list[int]:
-    """What a text begins with in models of both modalities; in one of text alone an answer goes on in the same text."""
-    return model.encode_prior("text", "text") if set(MODALITIES) <= model.modalities else []
-
-
-def _utterance_ids(model: Model, segment: Segment) -> list[int]:
-    """An utterance, and where the model knows text, in which answers are, what says that text follows."""
-    if "text" not in model.modalities:
-        return model.encode_prompt((segment,), segment.modality)
-    ids = model.encode_prompt((segment,), "text")
-    # After text too where there is such a token: what an answer follows is then the same in both modalities.
-    both = segment.modality == "text" and "speech" in model.modalities
-    return [*ids, *_switch_to_text(model)] if both else ids
-
-
-def _switch_to_text(model: Model) -> list[int]:
-    """What stands between speech and text."""
-    return model.encode_prior("speech", "text")[len(model.encode_prior("speech", "speech")) :]
-
-
-def written(
-    tuned: Tuned,
-    context: Callable[[Model, Mapping[str, int], Segment], list[int]],
-    segments: Mapping[str, Segment],
-    longest: int,
-    batch_tokens: int,
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The likeliest tokens one by one after the context of each segment, at most `longest`, without the end."""
-    generator = Generator(tuned, sampling=Sampling(temperature=0), seed=0, batch_tokens=batch_tokens)
-    requests = [
-        Continue(i, (s,), "text", longest, context=tuple(context(tuned, tuned.tokens, s))) for i, s in segments.items()
-    ]
-    for request, generated in generator.generate(requests):
-        yield request.id, generated.ids
 
 
 def matrix_keys(task: str, metric: str) -> tuple[str, ...]:

@@ -30,15 +30,9 @@ from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
 from ._cells import Floats, Statistic, ratio
-from ._transfer import (
-    TransferOptions,
-    TransferTask,
-    matrix,
-    matrix_keys,
-    start_of_text,
-    text_of,
-    written,
-)
+from ._transfer import TransferTask, matrix, matrix_keys
+from ._transfer_options import TransferOptions
+from ._transfer_text import start_of_text, text_of, written
 
 _TAGS = (*(f"<{label}>" for label in COMBINED_LABELS), END_TAG)
 _BIO = ("O", *(f"{place}-{label}" for label in COMBINED_LABELS for place in "BI"))

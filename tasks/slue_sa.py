@@ -24,14 +24,9 @@ from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
 from ._cells import Floats, Statistic, ratio
-from ._transfer import (
-    TransferOptions,
-    TransferTask,
-    matrix,
-    matrix_keys,
-    text_of,
-    written,
-)
+from ._transfer import TransferTask, matrix, matrix_keys
+from ._transfer_options import TransferOptions
+from ._transfer_text import text_of, written
 
 _CLASSES = len(SENTIMENTS)
 

@@ -1,0 +1,114 @@
+"""Labeled utterances, trainings on them, and cells of the transfer matrix."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.corpora.corpus import Corpus
+from harness.engine.finetune import Job, fine_tune
+from harness.errors import CorpusError, UnknownNameError
+from harness.model import Model, read_card
+from harness.results import Item
+from harness.segments import Modality, Segment
+from harness.task import Plan, Session
+
+from ._transfer_options import TrainOn, TransferOptions
+
+
+@dataclass(frozen=True)
+class Example:
+    """A labeled utterance; `id` is the utterance's, `gold` its label as JSON values."""
+
+    id: str
+    speaker: str
+    segments: Mapping[Modality, Segment]
+    gold: Any
+
+
+@dataclass(frozen=True)
+class TransferPlan(Plan):
+    """A plan with the utterances to learn and to validate on, and the conditions that the model's modalities allow."""
+
+    train: tuple[Example, ...] = ()
+    dev: tuple[Example, ...] = ()
+    train_on: tuple[TrainOn, ...] = ()
+    test_on: tuple[Modality, ...] = ()
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: condition, number of the seed, what is learned, its digest, and once it is done its record."""
+
+    condition: TrainOn
+    seed: int
+    job: Job
+    digest: str
+    record: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def item(self) -> Item:
+        """As a record of the task."""
+        head = {"id": f"training.{self.condition}/seed{self.seed}", "condition": self.condition, "seed": self.seed}
+        return {**head, "learning_rate": self.job.recipe.learning_rate, "weights": self.digest, **self.record}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A training on some test input, `{utterance: segment}`."""
+
+    name: str
+    training: Training
+    inputs: Mapping[str, Segment]
+
+    def request(self, utterance: str) -> str:
+        """The id of a prediction."""
+        return f"{self.name}/seed{self.training.seed}/{utterance}"
+
+
+def train_split(session: Session) -> Corpus:
+    """The split `fine-tune`, SLUE's name for what is labeled; else `train`."""
+    try:
+        return session.split("fine-tune")
+    except CorpusError as error:
+        try:
+            return session.split("train")
+        except CorpusError:
+            raise error from None
+
+
+def records_of(session: Session, trainings: Sequence[Training], what: str) -> dict[str, Mapping[str, Any]]:
+    """The record of each training by digest, trained now unless it was before."""
+    names = {f"{t.condition}/{t.job.recipe.learning_rate:g}/seed{t.seed}": t for t in trainings}
+
+    def compute(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for i in ids:
+            yield i, fine_tune(session.model, names[i].job)
+
+    found = session.records({i: t.digest for i, t in names.items()}, compute, what=what)
+    return {names[i].digest: record for i, record in found.items()}
+
+
+def transcriber_of(
+    session: Session, options: TransferOptions, test_on: Sequence[Modality], train_on: Sequence[TrainOn]
+) -> Model | None:
+    """The model of the cascade; None where it has no weights or there is no cell to set it beside."""
+    if options.transcriber is None or "speech" not in test_on or "text" not in train_on:
+        return None
+    try:
+        card = read_card(options.transcriber)
+    except UnknownNameError:
+        if options.transcriber != TransferOptions.transcriber:
+            raise
+        return None
+    return session.load_model(options.transcriber) if card.available else None
+
+
+def permuted(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
+    golds = [e.gold for e in examples]
+    random.Random(f"labels {seed}").shuffle(golds)
+    return tuple(replace(e, gold=gold) for e, gold in zip(examples, golds, strict=True))
