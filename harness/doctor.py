@@ -267,7 +267,7 @@ def _disk(folder: Path) -> str:
 
 def _mlflow_store() -> str:
     """Knocks at a server's or database's port, or tries the folder of a SQLite file; asks MLflow itself nothing."""
-    from harness.tracking.runs import load_tracking_config
+    from harness.tracking.config import load_tracking_config
 
     uri = load_tracking_config().uri
     parts = urlsplit(uri)

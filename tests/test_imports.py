@@ -111,7 +111,7 @@ def test_a_wrong_direction_is_an_offence(path, source):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("harness/tracking/runs.py", "import mlflow.tracking"),
+        ("harness/tracking/storage.py", "import mlflow.tracking"),
         ("harness/metrics/ner.py", "from ..segments import Text"),
         ("tasks/cra.py", "from harness.engine.scoring import score\nfrom . import _shared\nfrom ._shared import pairs"),
         ("harness/cli/main.py", "import torch\nfrom harness.evaluation import evaluate"),

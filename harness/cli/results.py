@@ -96,7 +96,8 @@ def _leaderboard(a: argparse.Namespace) -> int:
     from harness.report.labels import registered_tasks
     from harness.report.leaderboard import board_blocks, leaderboard
     from harness.results import read_results
-    from harness.tracking.runs import fetch_run, load_tracking_config, stored_runs
+    from harness.tracking.config import load_tracking_config
+    from harness.tracking.reading import fetch_run, stored_runs
 
     config = load_tracking_config(overrides={"tracking": {"experiment": a.experiment}} if a.experiment else None)
     runs = []
@@ -134,7 +135,8 @@ def _read_run(name: str) -> RunResult:
         raise InputError(
             f"'{name}' is no run: give a results folder (one with results.json), an MLflow run id, or MODEL@latest."
         )
-    from harness.tracking.runs import fetch_run, load_tracking_config, stored_runs
+    from harness.tracking.config import load_tracking_config
+    from harness.tracking.reading import fetch_run, stored_runs
 
     config = load_tracking_config()
     if not is_id:

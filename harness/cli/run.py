@@ -84,7 +84,8 @@ def _cards(names: Sequence[str]) -> tuple[str, ...]:
     """Names of cards as they are; registered models are fetched and become paths to their cards."""
     if not any(name.startswith("models:/") for name in names):
         return tuple(names)
-    from harness.tracking.runs import fetch_model, is_registered, load_tracking_config
+    from harness.tracking.config import load_tracking_config
+    from harness.tracking.registry import fetch_model, is_registered
 
     return tuple(str(fetch_model(load_tracking_config(), n)) if is_registered(n) else n for n in names)
 
@@ -98,7 +99,9 @@ def _output(a: argparse.Namespace, run_id: str, model: str, *, several: bool) ->
 def _track(a: argparse.Namespace, result: RunResult, infos: Any, folder: Path) -> None:
     if a.no_tracking:
         return
-    from harness.tracking.runs import TrackingError, load_tracking_config, log_or_keep
+    from harness.tracking.config import load_tracking_config
+    from harness.tracking.outbox import log_or_keep
+    from harness.tracking.storage import TrackingError
 
     try:
         logged = log_or_keep(result, load_tracking_config(), infos=infos, folder=folder)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def _sync(a: argparse.Namespace) -> int:
     from harness.report.labels import registered_tasks
-    from harness.tracking.runs import load_tracking_config, sync, unsent
+    from harness.tracking.config import load_tracking_config
+    from harness.tracking.outbox import sync, unsent
 
     def infos(result: RunResult) -> dict[str, Any]:
         return {name: task.info for name, task in registered_tasks([result]).items()}
@@ -39,7 +40,8 @@ def _sync(a: argparse.Namespace) -> int:
 
 def _register(a: argparse.Namespace) -> int:
     from harness.model import load_model, read_card
-    from harness.tracking.runs import load_tracking_config, register_model
+    from harness.tracking.config import load_tracking_config
+    from harness.tracking.registry import register_model
 
     card = read_card(a.card)
     card.require_checkpoint()
@@ -58,7 +60,8 @@ def _register(a: argparse.Namespace) -> int:
 
 def ui(a: argparse.Namespace) -> int:
     """Starts MLflow's own server and waits for it."""
-    from harness.tracking.runs import load_tracking_config, serve_ui
+    from harness.tracking.config import load_tracking_config
+    from harness.tracking.server import serve_ui
 
     server = serve_ui(load_tracking_config(), port=a.port, open_browser=a.open)
     print(f"MLflow at {server.url} (Ctrl-C stops it)", flush=True)

@@ -70,7 +70,8 @@ def _train(a: argparse.Namespace) -> int:
 
 def _register_trained(a: argparse.Namespace, logger: Any, card: Any, trained: Any) -> None:
     """With `logging.registry`, the checkpoint becomes a version of its card's name."""
-    from harness.tracking.runs import TrackingError, load_tracking_config
+    from harness.tracking.config import load_tracking_config
+    from harness.tracking.storage import TrackingError
 
     if not load_tracking_config().logging.registry:
         return
@@ -85,7 +86,7 @@ def _register_trained(a: argparse.Namespace, logger: Any, card: Any, trained: An
 
 
 def _close(logger: Any, status: str = "FINISHED") -> None:
-    from harness.tracking.runs import TrackingError
+    from harness.tracking.storage import TrackingError
 
     try:
         logger.close(status)
@@ -97,7 +98,9 @@ def _training_logger(a: argparse.Namespace, card: Any) -> Any:
     if a.no_tracking:
         return None
     from harness.config import digest
-    from harness.tracking.runs import TrackingError, load_tracking_config, training_logger
+    from harness.tracking.config import load_tracking_config
+    from harness.tracking.storage import TrackingError
+    from harness.tracking.training import training_logger
 
     try:
         return training_logger(

@@ -39,16 +39,10 @@ from harness.sweep.simplex import SAME, Floats, describe, from_sticks, nearest, 
 from harness.sweep.spec import SweepSpec
 from harness.sweep.surface import Excess, expected_improvement, scalarize
 from harness.sweep.trial import Ask, Outcome, read_outcome, run_trial, trial_folder
-from harness.tracking.runs import (
-    SweepConfig,
-    TrackingConfig,
-    TrackingError,
-    TrackingWarning,
-    end_runs,
-    ensure_schema,
-    log_summary,
-    training_logger,
-)
+from harness.tracking.config import SweepConfig, TrackingConfig
+from harness.tracking.storage import TrackingError, TrackingWarning, ensure_schema
+from harness.tracking.training import training_logger
+from harness.tracking.trials import end_runs, log_summary
 from harness.training.loop import DivergedError, Step
 from harness.training.recipe import TrainingConfig
 from harness.training.train import TrainingData, training_data

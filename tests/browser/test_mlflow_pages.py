@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.tasks.cra import TASK
-from harness.tracking import runs as tracking
-from harness.tracking.runs import StoreConfig, TrackingConfig
+from harness.tracking.config import StoreConfig, TrackingConfig
+from harness.tracking.evaluations import log_run
 from tests.browser.conftest import PATIENCE_MS
 from tests.runs import drawn, written
 
@@ -25,7 +25,7 @@ def ui(chromium, tmp_path_factory):
     store = TrackingConfig(tracking=StoreConfig(uri=f"sqlite:///{home}/mlflow/mlflow.db"))
     for name, skill in (("weak", 0.2), ("strong", 0.9)):
         run = drawn(name, skill=skill)
-        tracking.log_run(run, store, infos={"cra": TASK.info}, folder=written(run, home / name))
+        log_run(run, store, infos={"cra": TASK.info}, folder=written(run, home / name))
     environment = {**os.environ, "HARNESS_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path.cwd())}
     environment.pop("MLFLOW_TRACKING_URI", None)
     process = subprocess.Popen(

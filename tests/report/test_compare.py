@@ -24,7 +24,8 @@ from harness.report.why import why, why_tables
 from harness.results import Metric
 from harness.stats import holm, paired_difference
 from harness.tasks.cra import TASK, CraOptions
-from harness.tracking import runs as tracking
+from harness.tracking.config import StoreConfig, TrackingConfig
+from harness.tracking.evaluations import log_run
 from tests.runs import drawn, item, run, written
 
 TASKS = {"cra": TASK}
@@ -438,11 +439,9 @@ class TestRunsInMlflow:
     def logged(self, runs, folders, tmp_path_factory):
         """MLflow ids of the runs, in a store of their own."""
         uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/runs.db"
-        store = tracking.TrackingConfig(tracking=tracking.StoreConfig(uri=uri))
+        store = TrackingConfig(tracking=StoreConfig(uri=uri))
         infos = {"cra": TASK.info}
-        ids = [
-            tracking.log_run(r, store, infos=infos, folder=Path(f)).run_id for r, f in zip(runs, folders, strict=True)
-        ]
+        ids = [log_run(r, store, infos=infos, folder=Path(f)).run_id for r, f in zip(runs, folders, strict=True)]
         return uri, ids
 
     def test_runs_are_found_by_id_and_as_the_latest_of_a_model(self, logged, folders, monkeypatch, capsys):

@@ -36,7 +36,7 @@ from harness.sweep.study import (
 )
 from harness.sweep.surface import CrossValidated, Excess, fit_linear
 from harness.sweep.trial import copy_state, read_outcome, saved_step, take_over, trial_folder
-from harness.tracking.runs import SweepConfig, load_tracking_config
+from harness.tracking.config import SweepConfig, load_tracking_config
 from tests.toy_sweep import toy_folder, toy_spec
 
 PARTS = ("speech", "text", "ast")

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from harness.sweep.study import end_silent_runs, origin, outcomes, report_sweep, start_sweep, status, storage_url
 from harness.sweep.trial import Ask, run_trial
-from harness.tracking.runs import ensure_schema
+from harness.tracking.storage import ensure_schema
 from harness.training.train import training_data
 from tests.postgresql import cluster
 from tests.toy_sweep import FREEZE, GO, HELD_AT, frozen, quick_faults, toy_folder, toy_spec, work

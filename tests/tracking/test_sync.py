@@ -17,8 +17,11 @@ from mlflow import MlflowClient
 
 from harness.cli.main import main
 from harness.results import read_results
-from harness.tracking import runs as tracking
-from harness.tracking.runs import StoreConfig, TrackingConfig, TrackingError
+from harness.tracking import server as mlflow_server
+from harness.tracking.config import StoreConfig, TrackingConfig
+from harness.tracking.evaluations import log_run
+from harness.tracking.outbox import log_or_keep, sync, unsent
+from harness.tracking.storage import TrackingError, ensure_schema
 from tests.runs import drawn, written
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -28,7 +31,9 @@ LOG = """
 import sys
 from pathlib import Path
 from harness.results import read_results
-from harness.tracking.runs import TrackingError, load_tracking_config, log_or_keep
+from harness.tracking.config import load_tracking_config
+from harness.tracking.outbox import log_or_keep
+from harness.tracking.storage import TrackingError
 result = read_results(Path(sys.argv[1]))
 try:
     log_or_keep(result, load_tracking_config(), infos={}, folder=Path(sys.argv[1]))
@@ -89,9 +94,9 @@ class TestQueue:
     def test_what_arrived_waits_no_more(self, local, empty_home, tmp_path):
         result = drawn("model-0", skill=0.5, num=4)
         folder = written(result, tmp_path / "a")
-        tracking.log_or_keep(result, local, infos={}, folder=folder)
-        assert tracking.unsent() == []
-        assert list(tracking.sync(local, infos)) == []
+        log_or_keep(result, local, infos={}, folder=folder)
+        assert unsent() == []
+        assert list(sync(local, infos)) == []
         assert len(active(local.uri, result.run_id)) == 1
 
     def test_what_did_not_arrive_waits_and_is_sent_once(self, local, nowhere, empty_home, tmp_path, monkeypatch):
@@ -99,15 +104,15 @@ class TestQueue:
         result = drawn("model-1", skill=0.5, num=4)
         folder = written(result, tmp_path / "a")
         with pytest.raises(TrackingError, match="Logging run model-1-"):
-            tracking.log_or_keep(result, nowhere, infos={}, folder=folder)
-        assert tracking.unsent() == [folder]
-        [failed] = tracking.sync(nowhere, infos)
+            log_or_keep(result, nowhere, infos={}, folder=folder)
+        assert unsent() == [folder]
+        [failed] = sync(nowhere, infos)
         assert failed.logged is None
         assert "failed at http://127.0.0.1" in failed.problem
-        assert tracking.unsent() == [folder]
-        [sent] = tracking.sync(local, infos)
+        assert unsent() == [folder]
+        [sent] = sync(local, infos)
         assert (sent.run_id, sent.problem) == (result.run_id, "")
-        assert list(tracking.sync(local, infos)) == []
+        assert list(sync(local, infos)) == []
         [run] = active(local.uri, result.run_id)
         assert run.info.run_id == sent.logged.run_id
         assert run.data.metrics["cra.u2t.pmi.r_at_1"] == result.metrics["cra.u2t.pmi.r_at_1"].value
@@ -115,7 +120,7 @@ class TestQueue:
     def test_named_folders_are_sent_too_and_never_twice(self, local, empty_home, tmp_path):
         folder = written(drawn("model-2", skill=0.5, num=4), tmp_path / "a")
         for _ in range(2):
-            [sent] = tracking.sync(local, infos, [folder])
+            [sent] = sync(local, infos, [folder])
         assert len(active(local.uri, sent.run_id)) == 1
 
     def test_a_folder_that_holds_another_run_now_is_let_go(self, local, nowhere, empty_home, tmp_path, monkeypatch):
@@ -123,11 +128,11 @@ class TestQueue:
         old, new = drawn("model-3", skill=0.5, num=4), drawn("b", skill=0.5, num=4)
         folder = written(old, tmp_path / "a")
         with pytest.raises(TrackingError):
-            tracking.log_or_keep(old, nowhere, infos={}, folder=folder)
+            log_or_keep(old, nowhere, infos={}, folder=folder)
         written(new, folder)
-        [gone] = tracking.sync(local, infos)
+        [gone] = sync(local, infos)
         assert gone.problem == f"{folder} now holds run {new.run_id}. It is no longer waited for."
-        assert tracking.unsent() == []
+        assert unsent() == []
 
     def test_a_run_that_was_made_twice_by_a_repeated_request_counts_once(
         self, local, empty_home, tmp_path, monkeypatch
@@ -142,7 +147,7 @@ class TestQueue:
             return create(self, *arguments, **more)
 
         monkeypatch.setattr(MlflowClient, "create_run", twice)
-        logged = tracking.log_run(result, local, infos={}, folder=folder)
+        logged = log_run(result, local, infos={}, folder=folder)
         assert [r.info.run_id for r in active(local.uri, result.run_id)] == [logged.run_id]
 
     def test_the_command_says_what_was_sent(self, local, nowhere, empty_home, tmp_path, monkeypatch, capsys):
@@ -150,7 +155,7 @@ class TestQueue:
         result = drawn("model-5", skill=0.5, num=4)
         folder = written(result, tmp_path / "a")
         with pytest.raises(TrackingError):
-            tracking.log_or_keep(result, nowhere, infos={}, folder=folder)
+            log_or_keep(result, nowhere, infos={}, folder=folder)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", nowhere.uri)
         assert main(["sync"]) == 1
         assert "0 sent, 1 waiting" in capsys.readouterr().out
@@ -170,9 +175,9 @@ class Server:
         self.database = folder / "server.db"
         self.uri = f"http://127.0.0.1:{self.port}"
         store = TrackingConfig(tracking=StoreConfig(uri=f"sqlite:///{self.database}"))
-        tracking.ensure_schema(store)
-        self.command = tracking._command(store, "127.0.0.1", self.port)
-        self.environment = tracking._environment(store)
+        ensure_schema(store)
+        self.command = mlflow_server._command(store, "127.0.0.1", self.port)
+        self.environment = mlflow_server._environment(store)
 
     def start(self):
         self.process = subprocess.Popen(
@@ -218,7 +223,7 @@ def test_a_server_killed_while_it_takes_a_run_in_costs_nothing(server, empty_hom
     _, err = sender.communicate(timeout=300)
     assert sender.returncode == 1
     assert "not sent: Logging run" in err
-    assert tracking.unsent() == [folder]
+    assert unsent() == [folder]
     assert read_results(folder) == result  # whole on disk
     assert server.count("runs") == 1
 

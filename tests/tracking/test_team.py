@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness.results import read_results
-from harness.tracking.runs import TrackingConfig
+from harness.tracking.config import TrackingConfig
 from tests.postgresql import cluster, free_port
 from tests.runs import drawn, written
 from tests.tracking.test_sync import LOG, active, held_sender

@@ -20,8 +20,14 @@ from harness.errors import CheckpointError, ConfigError, InputError
 from harness.model import ModelCard, read_card
 from harness.results import Metric, RunResult, TaskResult, read_results, write_results
 from harness.task import TaskInfo
-from harness.tracking import runs as tracking
-from harness.tracking.runs import AbsentError, StoreConfig, TrackingConfig, TrackingError, load_tracking_config
+from harness.tracking import server as mlflow_server
+from harness.tracking.config import LoggingConfig, ServerConfig, StoreConfig, TrackingConfig, load_tracking_config
+from harness.tracking.evaluations import log_run
+from harness.tracking.reading import fetch_run, stored_runs
+from harness.tracking.registry import fetch_model, register_model
+from harness.tracking.server import serve_ui
+from harness.tracking.storage import AbsentError, TrackingError, TrackingWarning, ensure_schema
+from harness.tracking.training import training_logger
 
 # How MLflow uses its libraries: raised when its database classes are first used, here by the tests themselves.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -70,7 +76,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(store):
-    tracking.ensure_schema(store)
+    ensure_schema(store)
     return MlflowClient(tracking_uri=store.uri)
 
 
@@ -85,7 +91,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def logged(store, client, folder):
-    return tracking.log_run(result(), store, infos={"cra": INFO}, folder=folder)
+    return log_run(result(), store, infos={"cra": INFO}, folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,7 @@ def server(store, client, tmp_path_factory):
         for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "PYTEST_CURRENT_TEST"):
             patch.delenv(name, raising=False)
         port = taken.getsockname()[1]
-        with tracking.serve_ui(replace(store, server=tracking.ServerConfig(port=port))) as server:
+        with serve_ui(replace(store, server=ServerConfig(port=port))) as server:
             assert not server.address.endswith(f":{port}")
             yield server
         assert group_is_gone(server.pid)
@@ -249,9 +255,9 @@ class TestLogRun:
 
     def test_the_same_run_again_replaces_the_first(self, store, client, tmp_path):
         write_results(result("again"), tmp_path)
-        config = replace(store, logging=tracking.LoggingConfig(tables=False))
-        first = tracking.log_run(result("again"), config, infos={}, folder=tmp_path)
-        second = tracking.log_run(result("again", score=0.75), config, infos={}, folder=tmp_path)
+        config = replace(store, logging=LoggingConfig(tables=False))
+        first = log_run(result("again"), config, infos={}, folder=tmp_path)
+        second = log_run(result("again", score=0.75), config, infos={}, folder=tmp_path)
         runs = client.search_runs([client.get_experiment_by_name("sutlm").experiment_id], "tags.run_id = 'again'")
         assert [run.info.run_id for run in runs] == [second.run_id] != [first.run_id]
         assert runs[0].data.metrics["cra.u2t.pmi.r_at_1"] == 0.75
@@ -259,7 +265,7 @@ class TestLogRun:
 
     def test_a_run_that_did_not_arrive_whole_is_marked_and_told(self, store, client, tmp_path):
         with pytest.raises(TrackingError, match=r"Logging run partial failed at sqlite.*results\.json.*log them again"):
-            tracking.log_run(result("partial"), store, infos={}, folder=tmp_path)
+            log_run(result("partial"), store, infos={}, folder=tmp_path)
         (run,) = client.search_runs(
             [client.get_experiment_by_name("sutlm").experiment_id], "tags.run_id = 'partial'", max_results=2
         )
@@ -270,7 +276,7 @@ class TestLogRun:
         task = replace(big.tasks["cra"], metrics={f"cra.c{i}.m": metric(float(i)) for i in range(700)})
         big = replace(big, tasks={"cra": task}, protocol={f"p{i}": i for i in range(250)})
         write_results(big, tmp_path)
-        run = client.get_run(tracking.log_run(big, store, infos={}, folder=tmp_path).run_id)
+        run = client.get_run(log_run(big, store, infos={}, folder=tmp_path).run_id)
         assert len(run.data.metrics) == 3 * 700 + 3
         assert {f"p{i}": str(i) for i in range(250)}.items() <= run.data.params.items()
 
@@ -282,46 +288,18 @@ class TestLogRun:
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         config = TrackingConfig(tracking=StoreConfig(uri=uri))
         with pytest.raises(TrackingError, match="Results on disk are whole") as caught:
-            tracking.log_run(result(), config, infos={}, folder=folder)
+            log_run(result(), config, infos={}, folder=folder)
         assert "secret" not in str(caught.value)
         assert caught.value.exit_code == 1
         assert list(tmp_path.iterdir()) == []
-
-
-class TestHeatMap:
-    def texts(self, cells):
-        axes = tracking.heat_map("cra: R@1", cells).axes[0]
-        return axes.get_title(), [text.get_text() for text in axes.texts]
-
-    def test_title_names_the_chance_level(self):
-        title, texts = self.texts({"speech": {"text": metric(0.44)}})
-        assert title == "cra: R@1\nchance 0.005, n 200"
-        assert texts == ["0.44\n0.4 – 0.6"]
-
-    def test_unmeasured_cells_stay_empty_and_unequal_chances_are_a_range(self):
-        cells = {"a": {"x": metric(0.5), "y": metric(0.5, chance=0.1)}, "b": {"y": metric(0.25, ci95=None)}, "c": {}}
-        title, texts = self.texts(cells)
-        assert title == "cra: R@1\nchance 0.005 – 0.1, n 200"
-        assert texts == ["0.5\n0.4 – 0.6", "0.5\n0.4 – 0.6", "0.25"]
-
-    @pytest.mark.parametrize(
-        ("values", "chance", "expected"),
-        [
-            ([0.1, 1.0], 0.5, (0, 1)),
-            ([29.3, 66.8], 33.3, (0, 100)),
-            ([3.0, 4.0], None, (3, 4)),
-            ([2.0], None, (1.5, 2.5)),
-        ],
-    )
-    def test_colors_span_the_scale_of_the_metric(self, values, chance, expected):
-        assert tracking._color_range([metric(v, chance=chance) for v in values]) == expected
 
 
 class TestSchema:
     CODE = """
         import os, sys
         import mlflow.store.tracking.sqlalchemy_store  # once, so that the four start as one
-        from harness.tracking.runs import StoreConfig, TrackingConfig, training_logger
+        from harness.tracking.config import StoreConfig, TrackingConfig
+        from harness.tracking.training import training_logger
         config = TrackingConfig(tracking=StoreConfig(uri=sys.argv[1]))
 
         def train(name):
@@ -352,10 +330,10 @@ class TestTrainingLogger:
         return [point.step for point in client.get_metric_history(run_id, key)]
 
     def config(self, store, **settings):
-        return replace(store, logging=tracking.LoggingConfig(**settings))
+        return replace(store, logging=LoggingConfig(**settings))
 
     def test_metrics_travel_together(self, store, client):
-        with tracking.training_logger(self.config(store, flush_every_steps=5), "train", {"lr": 1e-3}, {}) as logger:
+        with training_logger(self.config(store, flush_every_steps=5), "train", {"lr": 1e-3}, {}) as logger:
             for step in range(1, 6):
                 logger.log(step, {"loss": 1.0})
             assert self.steps(client, logger.run_id) == []
@@ -368,7 +346,8 @@ class TestTrainingLogger:
 
     CODE = """
         import os, signal, sys
-        from harness.tracking.runs import LoggingConfig, StoreConfig, TrackingConfig, training_logger
+        from harness.tracking.config import LoggingConfig, StoreConfig, TrackingConfig
+        from harness.tracking.training import training_logger
         config = TrackingConfig(tracking=StoreConfig(uri=sys.argv[1]), logging=LoggingConfig(flush_every_steps=4))
         logger = training_logger(config, "train", {"steps": 10}, {"key": "it's 3"})
         for step in range(1, 11):
@@ -383,7 +362,7 @@ class TestTrainingLogger:
         assert process.returncode == -signal.SIGKILL
         assert client.get_run(killed).info.status == "RUNNING"
         assert self.steps(client, killed) == list(range(1, 10))  # the tenth was waiting
-        logger = tracking.training_logger(store, "train", {"steps": 20, "new": 1}, {"key": "it's 3"})
+        logger = training_logger(store, "train", {"steps": 20, "new": 1}, {"key": "it's 3"})
         assert logger.run_id == killed
         for step in range(4, 21):  # from the checkpoint of step 3
             logger.log(step, {"loss": 1.0} | ({"dev.loss": 2.0} if step % 5 == 0 else {}))
@@ -396,27 +375,27 @@ class TestTrainingLogger:
         assert run.data.tags["resumed.steps"] == "20"
 
     def test_another_key_is_another_run(self, store):
-        one = tracking.training_logger(store, "train", {}, {"trial_key": "1"}, key_tag="trial_key")
-        two = tracking.training_logger(store, "train", {}, {"trial_key": "2"}, key_tag="trial_key")
-        again = tracking.training_logger(store, "train", {}, {"trial_key": "1"}, key_tag="trial_key")
+        one = training_logger(store, "train", {}, {"trial_key": "1"}, key_tag="trial_key")
+        two = training_logger(store, "train", {}, {"trial_key": "2"}, key_tag="trial_key")
+        again = training_logger(store, "train", {}, {"trial_key": "1"}, key_tag="trial_key")
         assert one.run_id == again.run_id != two.run_id
         for logger in (one, two, again):
             logger.close()
 
     @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
     def test_what_ends_the_training_ends_the_run(self, store, client, error, status):
-        logger = tracking.training_logger(store, "train", {}, {})
+        logger = training_logger(store, "train", {}, {})
         with pytest.raises(error, match="over"), logger:
             raise_after_a_step(logger, error("over"))
         assert client.get_run(logger.run_id).info.status == status
         assert self.steps(client, logger.run_id) == [1]
 
     def test_what_could_not_be_sent_is_kept(self, store, client, monkeypatch):
-        logger = tracking.training_logger(self.config(store, flush_every_steps=1), "train", {}, {})
+        logger = training_logger(self.config(store, flush_every_steps=1), "train", {}, {})
         logger.log(1, {"loss": 1.0})
         with monkeypatch.context() as patch:
             patch.setattr(logger._client, "log_batch", broken)
-            with pytest.warns(tracking.TrackingWarning, match="no route"):
+            with pytest.warns(TrackingWarning, match="no route"):
                 logger.log(2, {"loss": 1.0})
             with pytest.raises(TrackingError, match="no route"):
                 logger.flush()
@@ -424,7 +403,7 @@ class TestTrainingLogger:
         assert self.steps(client, logger.run_id) == [1, 2]
 
     def test_a_tracking_failure_does_not_hide_what_ended_the_training(self, store, monkeypatch):
-        logger = tracking.training_logger(store, "train", {}, {})
+        logger = training_logger(store, "train", {}, {})
         monkeypatch.setattr(logger._client, "log_batch", broken)
         with pytest.raises(ValueError, match="diverged") as caught, logger:
             raise_after_a_step(logger, ValueError("diverged"))
@@ -432,20 +411,20 @@ class TestTrainingLogger:
 
     def test_system_metrics_are_sampled_if_asked_for(self, store, client, monkeypatch):
         monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
-        with tracking.training_logger(self.config(store, system_metrics=True), "train", {}, {}) as logger:
+        with training_logger(self.config(store, system_metrics=True), "train", {}, {}) as logger:
             until(lambda: client.get_run(logger.run_id).data.metrics)
         assert any(key.startswith("system/cpu") for key in client.get_run(logger.run_id).data.metrics)
 
     def test_checkpoints_become_versions_if_asked_for(self, store, client, tmp_path, empty_home):
         (tmp_path / "model.safetensors").write_bytes(b"weights")
         card = ModelCard("trained", "sutlm", checkpoint=str(tmp_path))
-        with tracking.training_logger(store, "train", {}, {}) as logger:
+        with training_logger(store, "train", {}, {}) as logger:
             assert logger.register(card, fingerprint="f00") is None
-        with tracking.training_logger(self.config(store, registry=True), "train", {}, {}) as logger:
+        with training_logger(self.config(store, registry=True), "train", {}, {}) as logger:
             assert logger.register(card, fingerprint="f00") == "models:/trained/1"
             assert logger.register(card, fingerprint="f00") == "models:/trained/2"
         assert client.get_model_version("trained", "2").run_id == logger.run_id
-        fetched = read_card(str(tracking.fetch_model(store, "models:/trained/2")))
+        fetched = read_card(str(fetch_model(store, "models:/trained/2")))
         assert fetched.name == "trained-v2"
         assert (fetched.require_checkpoint() / "model.safetensors").read_bytes() == b"weights"
 
@@ -487,29 +466,29 @@ class TestView:
 
 class TestStoredRuns:
     def test_a_run_comes_back_as_it_was(self, store, logged, folder, tmp_path):
-        back = tracking.fetch_run(store, logged.run_id, tmp_path / "back")
+        back = fetch_run(store, logged.run_id, tmp_path / "back")
         assert read_results(back) == read_results(folder)
-        light = tracking.fetch_run(store, logged.run_id, tmp_path / "light", items=False)
+        light = fetch_run(store, logged.run_id, tmp_path / "light", items=False)
         assert read_results(light, items=False).metrics == read_results(folder).metrics
         assert not (light / "items").exists()
 
     def test_an_unknown_run_is_an_error(self, store, tmp_path):
         with pytest.raises(TrackingError, match="Fetching run 0123"):
-            tracking.fetch_run(store, "0123" * 8, tmp_path)
+            fetch_run(store, "0123" * 8, tmp_path)
 
     def test_the_latest_comes_first_and_only_evaluations_count(self, store, logged, tmp_path):
         later = replace(result("later"), model={"name": "other", "fingerprint": "1"})
         write_results(later, tmp_path)
-        second = tracking.log_run(later, store, infos={}, folder=tmp_path)
-        tracking.training_logger(store, "train", {}, {"model": "other"}).close()
-        runs = tracking.stored_runs(store)
+        second = log_run(later, store, infos={}, folder=tmp_path)
+        training_logger(store, "train", {}, {"model": "other"}).close()
+        runs = stored_runs(store)
         assert runs[0].id == second.run_id
         assert logged.run_id in {r.id for r in runs}
-        assert [r.id for r in tracking.stored_runs(store, model="other")] == [second.run_id]
+        assert [r.id for r in stored_runs(store, model="other")] == [second.run_id]
 
     def test_looking_for_runs_makes_no_experiment(self, store, client, logged):
         elsewhere = replace(store, tracking=replace(store.tracking, experiment="a name with a typo"))
-        assert tracking.stored_runs(elsewhere) == []
+        assert stored_runs(elsewhere) == []
         assert client.get_experiment_by_name("a name with a typo") is None
 
 
@@ -523,28 +502,28 @@ class TestRegistry:
         return ModelCard("mine", "sutlm", checkpoint="weights", training={"steps": 3}, folder=tmp_path)
 
     def test_a_registered_checkpoint_comes_back_with_its_card(self, store, card, empty_home):
-        uri = tracking.register_model(store, card, "tiny", fingerprint="abc", aliases=("best", "prod"))
+        uri = register_model(store, card, "tiny", fingerprint="abc", aliases=("best", "prod"))
         assert uri == "models:/tiny/1"
         for name in ("models:/tiny/1", "models:/tiny@best", "models:/tiny@prod"):
-            fetched = read_card(str(tracking.fetch_model(store, name)))
+            fetched = read_card(str(fetch_model(store, name)))
         assert (fetched.name, fetched.adapter, fetched.training) == ("tiny-v1", "sutlm", {"steps": 3})
         assert fetched.sha256 == hashlib.sha256(b"weights").hexdigest()
         assert (fetched.require_checkpoint() / "speech" / "tokenizer.json").is_file()
         assert len(list((empty_home / "registry").glob("tiny-v1-*/"))) >= 1
 
     def test_an_alias_moves_to_the_newest(self, store, card, empty_home):
-        tracking.register_model(store, card, "moving", fingerprint="abc", aliases=("best",))
+        register_model(store, card, "moving", fingerprint="abc", aliases=("best",))
         (card.checkpoint_path / "model.safetensors").write_bytes(b"better")
-        tracking.register_model(store, card, "moving", fingerprint="abd", aliases=("best",))
-        best = read_card(str(tracking.fetch_model(store, "models:/moving@best")))
+        register_model(store, card, "moving", fingerprint="abd", aliases=("best",))
+        best = read_card(str(fetch_model(store, "models:/moving@best")))
         assert best.name == "moving-v2"
         assert (best.checkpoint_path / "model.safetensors").read_bytes() == b"better"
 
     def test_evaluations_are_linked_to_the_model_they_evaluate(self, store, client, card, tmp_path):
-        tracking.register_model(store, card, "linked", fingerprint="linked-fingerprint")
+        register_model(store, card, "linked", fingerprint="linked-fingerprint")
         evaluated = replace(result("of-linked"), model={"name": "mine", "fingerprint": "linked-fingerprint"})
         write_results(evaluated, tmp_path / "out")
-        logged = tracking.log_run(evaluated, store, infos={"cra": INFO}, folder=tmp_path / "out")
+        logged = log_run(evaluated, store, infos={"cra": INFO}, folder=tmp_path / "out")
         [model] = client.get_run(logged.run_id).inputs.model_inputs
         found = client.get_logged_model(model.model_id)
         assert {m.key: m.value for m in found.metrics}["cra.u2t.pmi.r_at_1"] == 0.5
@@ -556,21 +535,21 @@ class TestRegistry:
     def test_names_that_cannot_be_are_refused_at_once(self, store, client, card, name, alias, message):
         before = {m.name for m in client.search_registered_models()}
         with pytest.raises(InputError, match=message):
-            tracking.register_model(store, card, name, fingerprint="abc", aliases=("fine", alias))
+            register_model(store, card, name, fingerprint="abc", aliases=("fine", alias))
         assert {m.name for m in client.search_registered_models()} == before
 
     def test_what_cannot_be_had_is_an_error(self, store, client, card):
         with pytest.raises(InputError, match="names no registered model; write models:/NAME/VERSION"):
-            tracking.fetch_model(store, "models:/tiny")
+            fetch_model(store, "models:/tiny")
         with pytest.raises(AbsentError, match="Fetching models:/nosuch/1") as caught:
-            tracking.fetch_model(store, "models:/nosuch/1")
+            fetch_model(store, "models:/nosuch/1")
         assert caught.value.exit_code == 2
         with pytest.raises(CheckpointError, match="no weights"):
-            tracking.register_model(store, replace(card, checkpoint="nowhere"), "tiny", fingerprint="")
+            register_model(store, replace(card, checkpoint="nowhere"), "tiny", fingerprint="")
         client.create_registered_model("bare")
         client.create_model_version("bare", str(card.checkpoint_path))
         with pytest.raises(TrackingError, match="was not registered by 'harness register'"):
-            tracking.fetch_model(store, "models:/bare/1")
+            fetch_model(store, "models:/bare/1")
 
 
 class TestServer:
@@ -585,7 +564,7 @@ class TestServer:
 
     def test_it_logs_and_shows_a_run(self, server, folder):
         config = TrackingConfig(tracking=StoreConfig(uri=server.address))
-        logged = tracking.log_run(result("over-http"), config, infos={"cra": INFO}, folder=folder)
+        logged = log_run(result("over-http"), config, infos={"cra": INFO}, folder=folder)
         assert logged.url == server.url.partition("?")[0] + f"/{logged.run_id}"
         run = MlflowClient(tracking_uri=server.address).get_run(logged.run_id)
         assert run.data.metrics["ci95/cra.u2t.pmi.r_at_1.high"] == 0.6
@@ -598,45 +577,43 @@ class TestServer:
         config = TrackingConfig(tracking=StoreConfig(uri=server.address))
         (tmp_path / "model.safetensors").write_bytes(b"weights")
         card = ModelCard("mine", "sutlm", checkpoint=str(tmp_path))
-        uri = tracking.register_model(config, card, "over-http", fingerprint="abc", aliases=("best",))
+        uri = register_model(config, card, "over-http", fingerprint="abc", aliases=("best",))
         assert uri == "models:/over-http/1"
-        fetched = read_card(str(tracking.fetch_model(config, "models:/over-http@best")))
+        fetched = read_card(str(fetch_model(config, "models:/over-http@best")))
         assert fetched.name == "over-http-v1"
         assert (fetched.require_checkpoint() / "model.safetensors").read_bytes() == b"weights"
 
     def test_it_reports_to_nobody(self, server, store):
         state = json.loads(self.get(server, "ajax-api/3.0/mlflow/ui-telemetry"))
         assert state["disable_ui_telemetry"] is True
-        environment = tracking._environment(store)
+        environment = mlflow_server._environment(store)
         assert environment["MLFLOW_DISABLE_TELEMETRY"] == environment["DO_NOT_TRACK"] == "true"
         assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
     def test_the_command_line_shows_no_password(self):
         config = TrackingConfig(
             tracking=StoreConfig(uri="postgresql://me:secret@db/runs"),
-            server=tracking.ServerConfig(
-                host="0.0.0.0", allowed_hosts=("a", "b"), cors_origins=("c",), auth="basic-auth"
-            ),
+            server=ServerConfig(host="0.0.0.0", allowed_hosts=("a", "b"), cors_origins=("c",), auth="basic-auth"),
         )
-        command = " ".join(tracking._command(config, "0.0.0.0", 5000))
+        command = " ".join(mlflow_server._command(config, "0.0.0.0", 5000))
         assert "secret" not in command
         assert "--workers 1 --allowed-hosts a,b --cors-allowed-origins c --app-name basic-auth" in command
-        assert "MLFLOW_ARTIFACTS_DESTINATION" in tracking._environment(config)
+        assert "MLFLOW_ARTIFACTS_DESTINATION" in mlflow_server._environment(config)
 
     def test_a_port_insisted_on_must_be_free(self, store):
         with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(TrackingError, match="in use"):
-            tracking.serve_ui(store, port=taken.getsockname()[1])
+            serve_ui(store, port=taken.getsockname()[1])
 
     def test_a_server_is_not_served_again(self):
         with pytest.raises(TrackingError, match=r"is no database but http://h:1: open it"):
-            tracking.serve_ui(TrackingConfig(tracking=StoreConfig(uri="http://h:1")))
+            serve_ui(TrackingConfig(tracking=StoreConfig(uri="http://h:1")))
 
     def test_a_server_that_ends_says_why(self, store, empty_home, monkeypatch):
         command = [sys.executable, "-c", "raise SystemExit('no such option')"]
-        monkeypatch.setattr(tracking, "_command", lambda *_: command)
+        monkeypatch.setattr(mlflow_server, "_command", lambda *_: command)
         before = signal.getsignal(signal.SIGTERM)
         with pytest.raises(TrackingError, match=r"(?s)did not start \(code 1\).*no such option"):
-            tracking.serve_ui(store)
+            serve_ui(store)
         assert signal.getsignal(signal.SIGTERM) is before
 
     #: A quick stand-in that has a worker and is deaf to SIGTERM, as a busy server may be.
@@ -649,12 +626,14 @@ class TestServer:
     """
     CODE = """
         import signal, sys
-        from harness.tracking import runs as tracking
+        from harness.tracking import server as mlflow_server
+        from harness.tracking.config import TrackingConfig
+        from harness.tracking.server import UiServer
         signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with & ignores it
-        tracking._command = lambda config, host, port: [sys.executable, "-c", sys.argv[1], str(port)]
-        tracking._STOP_S = 0.5
-        port = tracking._port("127.0.0.1", 0, insisted=False)
-        with tracking.UiServer(tracking.TrackingConfig(), "127.0.0.1", port) as server:
+        mlflow_server._command = lambda config, host, port: [sys.executable, "-c", sys.argv[1], str(port)]
+        mlflow_server._STOP_S = 0.5
+        port = mlflow_server._port("127.0.0.1", 0, insisted=False)
+        with UiServer(TrackingConfig(), "127.0.0.1", port) as server:
             server.wait_until_healthy()
             print(server.pid, flush=True)
             server.wait()
@@ -679,11 +658,12 @@ class TestTelemetry:
         sys.addaudithook(lambda name, args: reached.append((name, args)) if name in EVENTS else None)
         EVENTS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname")
         from pathlib import Path
-        from harness.tracking import runs as tracking
+        from harness.tracking.config import StoreConfig, TrackingConfig
+        from harness.tracking.evaluations import log_run
         assert "mlflow" not in sys.modules
         from harness.results import read_results
-        config = tracking.TrackingConfig(tracking=tracking.StoreConfig(uri=sys.argv[1]))
-        tracking.log_run(read_results(Path(sys.argv[2])), config, infos={}, folder=Path(sys.argv[2]))
+        config = TrackingConfig(tracking=StoreConfig(uri=sys.argv[1]))
+        log_run(read_results(Path(sys.argv[2])), config, infos={}, folder=Path(sys.argv[2]))
         from mlflow.telemetry.client import get_telemetry_client
         assert get_telemetry_client() is None
         time.sleep(1)
