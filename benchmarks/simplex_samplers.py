@@ -19,8 +19,8 @@ import numpy as np
 import optuna  # noqa: TID251  # what is measured is its samplers
 from numpy.typing import NDArray
 
+from harness.sweep.sampler import MixtureSampler
 from harness.sweep.simplex import lattice, scheffe_design
-from harness.sweep.study import MixtureSampler
 
 Floats = NDArray[np.float64]
 PARTS = ("speech", "text", "cst", "ast")

@@ -11,12 +11,14 @@ from typing import Any
 
 import yaml
 
-import harness.sweep.study
+import harness.sweep.worker
 from harness.config import build
+from harness.sweep.signals import TerminatedError
 from harness.sweep.spec import SweepSpec
-from harness.sweep.study import TerminatedError, Worker, open_sweep
+from harness.sweep.study import open_sweep
 from harness.sweep.trial import Ask, Outcome, run_trial
-from harness.tracking.config import TrackingConfig, load_tracking_config
+from harness.sweep.worker import Worker
+from harness.tracking.runs import TrackingConfig, load_tracking_config
 from harness.training.loop import Step
 from tests.toy import copy_utterances, toy_card
 
@@ -65,7 +67,7 @@ def work(folder: Path, storage: str | None, home: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    harness.sweep.study.run_trial = _held(run_trial)
+    harness.sweep.worker.run_trial = _held(run_trial)
     sweep = open_sweep(folder, quick_faults(storage=storage))
     try:
         Worker(sweep, say=lambda line: None).run()

@@ -7,46 +7,20 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.stats import spearmanr
-from scipy.stats import t as student
 
 from harness.errors import InputError
 from harness.stats import holm
+from harness.sweep.comparison import Comparison, welch
+from harness.sweep.cross_validation import FAMILIES, CrossValidated, best_surface
 from harness.sweep.plan import Plan
 from harness.sweep.simplex import Floats
-from harness.sweep.surface import FAMILIES, CrossValidated, Excess, Surface, best_surface
+from harness.sweep.surface import Excess, Surface
 from harness.sweep.trial import Outcome
 
 #: Surfaces drawn from the posterior.
 _DRAWS = 1000
-#: Seeds that each side of a comparison needs.
-ENOUGH_SEEDS = 3
 #: Different mixtures below which no surface is fitted.
 ENOUGH_MIXTURES = 5
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Confirmed difference of the best mixture and the uniform one, Welch's t over seeds.
-
-    Attributes:
-        difference: best − uniform, in the metric's unit.
-        ci95: its interval; None with fewer than 3 seeds on either side.
-        p: two-sided; None likewise.
-        seeds: trained for the best mixture and for the uniform one.
-        corrected: p by Holm over the sweep's objectives; over the other metrics for one of those.
-    """
-
-    difference: float | None
-    ci95: tuple[float, float] | None
-    p: float | None
-    seeds: tuple[int, int]
-    corrected: float | None = None
-
-    @property
-    def significant(self) -> bool | None:
-        """Whether p, corrected if it is, lies below 0.05; None where it was not tested."""
-        p = self.p if self.corrected is None else self.corrected
-        return None if p is None else p < 0.05
 
 
 @dataclass(frozen=True)
@@ -260,24 +234,6 @@ def corrected(answers: Mapping[str, Answer]) -> dict[str, Answer]:
         key: replace(answers[key], comparison=replace(answers[key].comparison, corrected=p))
         for key, p in holm(tested).items()
     }
-
-
-def welch(a: Floats, b: Floats) -> Comparison:
-    """Difference of means with Welch's interval and test; unequal variances, few seeds."""
-    counts = (len(a), len(b))
-    if min(counts) == 0:
-        return Comparison(None, None, None, counts)
-    difference = float(a.mean() - b.mean())
-    if min(counts) < ENOUGH_SEEDS:
-        return Comparison(difference, None, None, counts)
-    parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
-    error = float(np.sqrt(parts.sum()))
-    if error == 0:
-        return Comparison(difference, (difference, difference), float(difference == 0), counts)
-    freedom = parts.sum() ** 2 / (parts**2 / (np.array(counts) - 1)).sum()
-    half = float(student.ppf(0.975, freedom)) * error
-    p = 2 * float(student.sf(abs(difference) / error, freedom))
-    return Comparison(difference, (difference - half, difference + half), p, counts)
 
 
 def _pareto(plan: Plan, swept: Sequence[Outcome]) -> list[int]:

@@ -12,8 +12,10 @@ from filelock import FileLock
 from harness.errors import ConfigError, HarnessError
 from harness.sweep.job import Job, run_job
 from harness.sweep.launch import run_local
-from harness.sweep.study import Worker, start_sweep, status
+from harness.sweep.run import start_sweep
+from harness.sweep.status import status
 from harness.sweep.trial import Ask, run_trial, saved_step, trial_folder
+from harness.sweep.worker import Worker
 from harness.training.loop import Step
 from harness.training.train import training_data
 from tests.toy_sweep import quick_faults, toy_folder, toy_spec

@@ -2,20 +2,12 @@ import numpy as np
 import pytest
 
 from harness.errors import InputError
+from harness.sweep.acquisition import expected_improvement, scalarize
+from harness.sweep.cross_validation import best_surface, cross_validate, mixture_groups
+from harness.sweep.gaussian_process import GaussianProcess, fit_gaussian_process
+from harness.sweep.laws import fit_exponential_law, fit_linear, fit_quadratic
 from harness.sweep.simplex import lattice, scheffe_design
-from harness.sweep.surface import (
-    Excess,
-    GaussianProcess,
-    best_surface,
-    cross_validate,
-    expected_improvement,
-    fit_exponential_law,
-    fit_gaussian_process,
-    fit_linear,
-    fit_quadratic,
-    mixture_groups,
-    scalarize,
-)
+from harness.sweep.surface import Excess
 
 DESIGN = scheffe_design(3)  # 10 points
 

@@ -14,27 +14,21 @@ from optuna.trial import TrialState, create_trial
 
 from harness.cli.main import main
 from harness.errors import ConfigError, InputError
-from harness.sweep.analysis import Answer, Comparison, corrected, pareto_front, welch
+from harness.sweep.analysis import Answer, corrected, pareto_front
+from harness.sweep.comparison import Comparison, welch
+from harness.sweep.cross_validation import CrossValidated
 from harness.sweep.launch import submit, wait_for
+from harness.sweep.laws import fit_linear
 from harness.sweep.plan import read_plan
+from harness.sweep.queue import enqueue_confirmations
+from harness.sweep.run import Launch, answers, report_sweep, run_sweep, start_sweep
+from harness.sweep.sampler import MixtureSampler
+from harness.sweep.signals import StopSignals, TerminatedError
 from harness.sweep.simplex import lattice, scheffe_design
-from harness.sweep.study import (
-    Launch,
-    MixtureSampler,
-    NothingWaitsError,
-    StopSignals,
-    TerminatedError,
-    answers,
-    enqueue_confirmations,
-    open_storage,
-    open_sweep,
-    outcomes,
-    report_sweep,
-    run_sweep,
-    start_sweep,
-    status,
-)
-from harness.sweep.surface import CrossValidated, Excess, fit_linear
+from harness.sweep.status import outcomes, status
+from harness.sweep.storage import NothingWaitsError, open_storage
+from harness.sweep.study import open_sweep
+from harness.sweep.surface import Excess
 from harness.sweep.trial import copy_state, read_outcome, saved_step, take_over, trial_folder
 from harness.tracking.config import SweepConfig, load_tracking_config
 from tests.toy_sweep import toy_folder, toy_spec

@@ -12,7 +12,11 @@ import torch
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from harness.sweep.study import end_silent_runs, origin, outcomes, report_sweep, start_sweep, status, storage_url
+from harness.sweep.queue import origin
+from harness.sweep.run import report_sweep, start_sweep
+from harness.sweep.status import outcomes, status
+from harness.sweep.storage import storage_url
+from harness.sweep.tracking import end_silent_runs
 from harness.sweep.trial import Ask, run_trial
 from harness.tracking.storage import ensure_schema
 from harness.training.train import training_data

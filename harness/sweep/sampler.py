@@ -1,0 +1,113 @@
+"""What chooses the next mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.errors import ConfigError
+from harness.sweep.acquisition import expected_improvement, scalarize
+from harness.sweep.simplex import SAME, Floats, from_sticks, nearest, to_sticks
+from harness.sweep.storage import DONE
+from harness.sweep.surface import Excess
+
+#: Finished trials before a process is fitted.
+_ENOUGH = 3
+
+
+class MixtureSampler(optuna.samplers.BaseSampler):
+    """Chooses mixtures on a lattice; a trial's parameters are the shares of all parts.
+
+    A suggestion is a function of (seed, trial number, trials so far): workers share no random state, and a study that
+    is taken up again repeats no stream. Diverged trials count as the worst that was seen.
+
+    Args:
+        parts: names of the shares.
+        candidates: the allowed mixtures, `(points, k)`.
+        kind: `gp`: expected improvement of a Gaussian process on the scale of `Excess`, objectives scalarized as in
+            ParEGO; `tpe`: Optuna's tree-structured Parzen estimator over stick-breaking coordinates, moved to the
+            nearest candidate; `random`.
+        seed: of every draw.
+    """
+
+    def __init__(self, parts: Sequence[str], candidates: Floats, *, kind: str = "gp", seed: int = 0) -> None:
+        self.parts, self.candidates, self.kind, self.seed = tuple(parts), candidates, kind, seed
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The shares, all of them."""
+        return {part: FloatDistribution(0.0, 1.0) for part in self.parts}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The shares of the next mixture; nothing for a trial whose shares are given."""
+        given = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
+        if all(part in given for part in self.parts):
+            return {}
+        rng = np.random.default_rng([self.seed, trial.number])
+        mixture = self.candidates[self._choose(study, trial, rng)]
+        return {part: float(share) for part, share in zip(self.parts, mixture, strict=True)}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Refused: shares are chosen together.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"'{param_name}' is no part of the mixture {', '.join(self.parts)}.")
+
+    def _choose(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> int:
+        mixtures, losses, pending = self._history(study, trial)
+        if self.kind == "random" or len(losses) < _ENOUGH:
+            return int(rng.integers(len(self.candidates)))
+        if self.kind == "tpe":
+            return self._parzen(mixtures, losses, rng)
+        scaled = np.column_stack([Excess.of(of_one).scaled(of_one) for of_one in losses.T])
+        gain = expected_improvement(self.candidates, mixtures, scalarize(scaled, rng=rng), pending)
+        for mixture in pending:
+            gain[np.abs(self.candidates - mixture).max(axis=1) < SAME] = -1.0  # nobody trains it twice at once
+        best = np.flatnonzero(gain >= gain.max() * (1 - 1e-9)) if gain.max() > 0 else np.flatnonzero(gain >= 0)
+        return int(rng.choice(best))
+
+    def _parzen(self, mixtures: Floats, losses: Floats, rng: np.random.Generator) -> int:
+        sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)))
+        inner = optuna.create_study(directions=["minimize"] * losses.shape[1], sampler=sampler)
+        space: dict[str, BaseDistribution] = {
+            f"stick_{i}": FloatDistribution(0.0, 1.0) for i in range(len(self.parts) - 1)
+        }
+        for sticks, values in zip(to_sticks(mixtures), losses, strict=True):
+            params = {name: float(value) for name, value in zip(space, sticks, strict=True)}
+            inner.add_trial(
+                optuna.trial.create_trial(params=params, distributions=space, values=[float(v) for v in values])
+            )
+        asked = inner.ask(space)
+        sticks = np.array([[asked.params[name] for name in space]])
+        return nearest(from_sticks(sticks)[0], self.candidates)
+
+    def _history(self, study: Study, trial: FrozenTrial) -> tuple[Floats, Floats, Floats]:
+        trials = [
+            t
+            for t in study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING))
+            if t.number != trial.number
+            and all(part in t.params for part in self.parts)
+            and t.user_attrs.get("stage") != "transfer"
+        ]
+        signs = [1.0 if d == StudyDirection.MINIMIZE else -1.0 for d in study.directions]
+        done = [t for t in trials if t.state == TrialState.COMPLETE]
+        losses = np.array([[s * v for s, v in zip(signs, t.values, strict=True)] for t in done])
+        losses = losses.reshape(-1, len(signs))
+        pruned = [t for t in trials if t.state == TrialState.PRUNED] if len(done) else []
+        worst = np.tile(losses.max(axis=0), (len(pruned), 1)) if pruned else np.empty((0, len(signs)))
+        running = [t for t in trials if t.state == TrialState.RUNNING]
+        return self._mixtures([*done, *pruned]), np.vstack([losses, worst]), self._mixtures(running)
+
+    def _mixtures(self, trials: Sequence[FrozenTrial]) -> Floats:
+        return np.array([[t.params[part] for part in self.parts] for t in trials]).reshape(-1, len(self.parts))

@@ -1,0 +1,266 @@
+"""The sections of a sweep's report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from harness.sweep.analysis import Analysis, Answer
+from harness.sweep.blocks import Block, Heading, Rows, Words, save_picture
+from harness.sweep.comparison import ENOUGH_SEEDS
+from harness.sweep.figures import cost_figure, pareto_figure, shares_figure, surface_figure
+from harness.sweep.simplex import describe
+from harness.sweep.trial import Outcome
+from harness.task import task_registry
+
+
+def opening(analysis: Analysis, dropped: Sequence[tuple[int, str]]) -> list[Block]:
+    """What was run."""
+    spec, swept = analysis.plan.spec, analysis.swept()
+    stages = ", ".join(
+        f"{sum(o.ask.stage == stage for o in analysis.outcomes)} {word}"
+        for stage, word in (
+            ("design", "designed"),
+            ("adaptive", "adaptive"),
+            ("transfer", "in other sizes"),
+            ("confirm", "confirming"),
+        )
+        if any(o.ask.stage == stage for o in analysis.outcomes)
+    )
+    parameters = swept[0].flops / (6 * swept[0].tokens)
+    blocks: list[Block] = [
+        Heading(f"Sweep {spec.name}", 1),
+        Words(
+            f"{len(analysis.outcomes)} complete trials ({stages}) over {', '.join(spec.names)}; shares count "
+            f"{spec.ratio_unit}. Proxy `{spec.card}`, size `{spec.size}`, {parameters / 1e6:.2f}M parameters, "
+            f"{spec.tokens / 1e6:.2f}M tokens a trial. Evaluated on split `{spec.split}` of "
+            f"`{spec.corpus or analysis.plan.cards[spec.size].corpus}`, the same items for every trial."
+        ),
+    ]
+    if dropped:
+        reasons = "; ".join(f"trial {number}: {reason}" for number, reason in dropped)
+        blocks.append(Words(f"{len(dropped)} trials were pruned and are in no surface. {reasons}"))
+    return blocks
+
+
+def answer_sections(analysis: Analysis, folder: Path) -> list[Block]:
+    """Best mixtures, how well they are known, and response surfaces."""
+    names = analysis.plan.spec.names
+    rows = [
+        (
+            key,
+            describe([round(x, 3) for x in a.mixture], names),
+            f"{a.value:.4g} [{a.value_ci95[0]:.4g}, {a.value_ci95[1]:.4g}]",
+            f"{a.uniform:.4g}",
+            f"{a.gain:.3g} [{a.gain_ci95[0]:.3g}, {a.gain_ci95[1]:.3g}]",
+            f"{100 * float(np.mean(a.indifferent)):.0f} %",
+            a.verdict,
+        )
+        for key, a in analysis.answers.items()
+    ]
+    blocks: list[Block] = [
+        Heading("Best mixtures"),
+        Rows(
+            (
+                "metric",
+                "best mixture (%)",
+                "surface there",
+                "at uniform",
+                "gain over uniform",
+                "indifferent",
+                "verdict",
+            ),
+            tuple(rows),
+        ),
+        Words(
+            "Brackets are 95 % intervals of the fitted surface, conditional on its family. A gain above 0 is better. "
+            "The best mixture was chosen by the trials before those that confirm, which flatters its gain; the surface "
+            "knows these too, so that a choice made by noise may show a gain below 0. Only a comparison over "
+            f"{ENOUGH_SEEDS} or more further seeds settles it. `indifferent` is the share of the allowed lattice that "
+            "is not worse than the best mixture with 95 % confidence."
+        ),
+        Heading("How well the best shares are known", 3),
+        Rows(("metric", *names), tuple((key, *_shares(a)) for key, a in analysis.answers.items())),
+        Words(
+            "Per cent; brackets hold the best mixture of 95 % of surfaces drawn from the posterior of the chosen "
+            "family. They know the trials that confirm, which the best mixture was chosen without, so that it may lie "
+            "outside. What other families say stands under 'Which law fits'."
+        ),
+        *_seeds(analysis),
+        *_beside(analysis),
+        Heading("Response surfaces"),
+    ]
+    for key, answer in analysis.answers.items():
+        caption = (
+            f"{key}: surface (above) and its standard deviation (below) on the faces of the simplex. Circles: trials "
+            "on the face; star: best mixture; dashed: region of indifference."
+        )
+        blocks.append(save_picture(surface_figure(analysis, answer), folder, f"surface-{_file(key)}.png", caption))
+    return blocks
+
+
+def _shares(answer: Answer) -> list[str]:
+    return [
+        f"{100 * best:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+        for best, (low, high) in zip(answer.mixture, answer.shares_ci95, strict=True)
+    ]
+
+
+def _seeds(analysis: Analysis) -> list[Block]:
+    rows = [_seed_row(key, a) for key, a in analysis.answers.items() if min(a.comparison.seeds) > 0]
+    if not rows:
+        return []
+    columns = ("metric", "seeds at best / uniform", "best − uniform", "95 % interval", "p", "p, Holm")
+    words = "Welch's t over seeds; corrected by Holm over the objectives, and apart from them over the other metrics."
+    return [Heading("Confirmed by seeds", 3), Rows(columns, tuple(rows)), Words(words)]
+
+
+def _seed_row(key: str, answer: Answer) -> tuple[str, ...]:
+    c = answer.comparison
+    interval = "too few seeds" if c.ci95 is None else f"[{c.ci95[0]:.3g}, {c.ci95[1]:.3g}]"
+    difference = "" if c.difference is None else f"{c.difference:.3g}"
+    p = ["" if value is None else f"{value:.2g}" for value in (c.p, c.corrected)]
+    return (key, f"{c.seeds[0]} / {c.seeds[1]}", difference, interval, *p)
+
+
+def _beside(analysis: Analysis) -> list[Block]:
+    """Headline metrics, which may sit at chance, at the uniform mixture and at each objective's best trial."""
+    keys = _headline(analysis)
+    if not keys:
+        return []
+    swept = analysis.swept()
+    uniform = np.abs(analysis.mixtures(swept) - analysis.plan.spec.uniform).max(axis=1) < 1e-6
+    columns: list[tuple[str, list[Outcome]]] = []
+    if uniform.any():
+        columns.append(("uniform", [o for o, at in zip(swept, uniform, strict=True) if at]))
+    for objective in analysis.plan.spec.objectives:
+        sign = -1.0 if analysis.plan.higher(objective) else 1.0
+        best = min(swept, key=lambda o: sign * o.metrics[objective].value)
+        columns.append((f"best trial for {objective}", [best]))
+    rows = []
+    for key in keys:
+        chance = analysis.plan.chance.get(key)
+        cells = [f"{np.mean([o.metrics[key].value for o in chosen]):.3f}" for _, chosen in columns]
+        rows.append((key, *cells, "" if chance is None else f"{chance:.3f}"))
+    return [
+        Heading("Headline metrics beside them", 3),
+        Rows(("metric", *(name for name, _ in columns), "chance"), tuple(rows)),
+        Words("Of single trials, the uniform mixture's being a mean over its seeds; no choice was made by them."),
+    ]
+
+
+def _headline(analysis: Analysis) -> list[str]:
+    conditions = {tuple(key.split(".")[:2]) for key in analysis.plan.spec.objectives}
+    found = []
+    for task in analysis.plan.spec.tasks:
+        for key in task_registry().load(task).info.headline:
+            if tuple(key.split(".")[:2]) in conditions and key in analysis.plan.untrained:
+                found.append(key)
+    return [key for key in found if key not in analysis.answers]
+
+
+def trade_offs(analysis: Analysis, folder: Path) -> list[Block]:
+    """Regret, the Pareto front, and rank correlation between sizes."""
+    blocks: list[Block] = []
+    if len(analysis.answers) > 1:
+        keys = list(analysis.answers)
+        rows = tuple((key, *(f"{analysis.regret[key][other]:.3g}" for other in keys)) for key in keys)
+        blocks += [
+            Heading("Regret of choosing another metric's best mixture"),
+            Rows(("metric \\ best mixture of", *keys), rows),
+            Words("How much worse each metric is there than at its own best mixture, on its surface and in its unit."),
+        ]
+    if len(analysis.plan.spec.objectives) > 1:
+        numbers = ", ".join(str(n) for n in analysis.pareto)
+        blocks += [Heading("Pareto front"), Words(f"Trials that no other beats in every objective: {numbers}.")]
+        blocks.append(save_picture(pareto_figure(analysis), folder, "pareto.png", "Trade-offs between objectives."))
+    if analysis.transfer:
+        rows = tuple(
+            (size, key, f"{rho:.2f}", str(number))
+            for size, table in analysis.transfer.items()
+            for key, (rho, number) in table.items()
+        )
+        blocks += [
+            Heading("Do ranks carry over to other sizes?"),
+            Rows(("size", "metric", "Spearman's ρ", "mixtures"), rows),
+        ]
+    return blocks
+
+
+def fits(analysis: Analysis) -> list[Block]:
+    """How well every family of surfaces predicts left-out mixtures."""
+    names = analysis.plan.spec.names
+    rows = tuple(
+        (
+            key,
+            row.family,
+            f"{row.rmse:.3g}",
+            f"{row.r2:.2f}",
+            describe(a.optima[row.family], names) if row.family in a.optima else "",
+            a.surface.formula(a.scale) if row.family == a.surface.name else "",
+        )
+        for key, a in analysis.answers.items()
+        for row in a.errors
+    )
+    return [
+        Heading("Which law fits"),
+        Rows(("metric", "surface", "error on left-out mixtures", "R²", "its best mixture (%)", "fitted"), rows),
+        Words(
+            "Surfaces are fitted to log(1 + (loss − best) / unit), best being the least loss of the trials and unit "
+            "how far half of them are from it: a mixture that leaves out what a metric needs costs many times what all "
+            "others differ by. Root mean squared error on that scale, one mixture left out at a time with all its "
+            "seeds; R² against the mean of the others. The first of each metric is the one used, where it has "
+            "intervals. A linear surface and an exponential law are always best at a vertex, whatever the data: where "
+            "families of like error disagree about the best mixture, it is less certain than its interval. "
+            f"The exponential law is written in the metric's unit, over {', '.join(names)}; coefficients are those of "
+            "the shares on the scale, a quadratic's then of their products in pairs."
+        ),
+    ]
+
+
+def costs(analysis: Analysis, folder: Path) -> list[Block]:
+    """What the trials cost."""
+    rows = analysis.outcomes
+    seconds, evaluating = [o.train_s + o.evaluate_s for o in rows], [o.evaluate_s for o in rows]
+    tokens, flops, memory = [o.tokens for o in rows], [o.flops for o in rows], [o.peak_memory_bytes for o in rows]
+    return [
+        Heading("Cost"),
+        Rows(
+            ("", "all trials", "median trial"),
+            (
+                ("tokens", f"{sum(tokens):,}", f"{int(np.median(tokens)):,}"),
+                ("FLOPs", f"{sum(flops):.3g}", f"{np.median(flops):.3g}"),
+                ("seconds", f"{sum(seconds):,.0f}", f"{np.median(seconds):,.0f}"),
+                ("of it evaluation", f"{sum(evaluating):,.0f}", f"{np.median(evaluating):,.0f}"),
+                ("peak memory (MB)", "", f"{np.median(memory) / 1e6:,.0f}"),
+            ),
+        ),
+        save_picture(cost_figure(analysis), folder, "cost.png", "Best trial so far against what had been spent."),
+        save_picture(shares_figure(rows, analysis), folder, "shares.png", "Requested and realized shares."),
+    ]
+
+
+def trials(analysis: Analysis) -> list[Block]:
+    """Every trial."""
+    names, keys = analysis.plan.spec.names, analysis.plan.spec.objectives
+    rows = tuple(
+        (
+            str(o.ask.number),
+            o.ask.stage,
+            o.ask.size,
+            str(o.ask.seed),
+            *(f"{100 * o.ask.mixture[n]:.3g}" for n in names),
+            *(f"{o.metrics[key].value:.4g}" for key in keys),
+            f"{max(r['epochs'] for r in o.realized.values()):.2f}",
+        )
+        for o in sorted(analysis.outcomes, key=lambda o: o.ask.number)
+    )
+    columns = ("trial", "stage", "size", "seed", *(f"{n} (%)" for n in names), *keys, "most epochs")
+    return [Heading("Trials"), Rows(columns, rows)]
+
+
+def _file(key: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", key)
