@@ -18,7 +18,7 @@ from harness.sweep.spec import SweepSpec
 from harness.sweep.study import open_sweep
 from harness.sweep.trial import Ask, Outcome, run_trial
 from harness.sweep.worker import Worker
-from harness.tracking.runs import TrackingConfig, load_tracking_config
+from harness.tracking.config import TrackingConfig, load_tracking_config
 from harness.training.loop import Step
 from tests.toy import copy_utterances, toy_card
 

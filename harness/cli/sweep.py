@@ -15,7 +15,7 @@ def _sweep_run(a: argparse.Namespace) -> int:
     from harness.sweep.run import Launch, run_sweep
     from harness.sweep.spec import read_spec
     from harness.sweep.status import status
-    from harness.tracking.runs import load_tracking_config
+    from harness.tracking.config import load_tracking_config
 
     asked = {} if a.trials is None else {"trials": a.trials}
     spec = read_spec(a.spec, merge(parse_settings(a.set), asked))
@@ -41,7 +41,7 @@ def _sweep_worker(a: argparse.Namespace) -> int:
     from harness.sweep.signals import TerminatedError
     from harness.sweep.study import open_sweep
     from harness.sweep.worker import Worker
-    from harness.tracking.runs import load_tracking_config
+    from harness.tracking.config import load_tracking_config
 
     sweep = open_sweep(Path(a.folder), load_tracking_config())
     worker = Worker(sweep, device=a.device, track=not a.no_tracking, nproc=a.nproc, say=lambda line: say(a, line))
@@ -57,7 +57,7 @@ def _sweep_worker(a: argparse.Namespace) -> int:
 def _sweep_status(a: argparse.Namespace) -> int:
     from harness.sweep.status import status
     from harness.sweep.study import open_sweep
-    from harness.tracking.runs import load_tracking_config
+    from harness.tracking.config import load_tracking_config
 
     _print_status(a, status(open_sweep(Path(a.folder), load_tracking_config())))
     return 0
@@ -79,7 +79,7 @@ def _print_status(a: argparse.Namespace, state: dict[str, Any]) -> None:
 def _sweep_report(a: argparse.Namespace) -> int:
     from harness.sweep.run import report_sweep
     from harness.sweep.study import open_sweep
-    from harness.tracking.runs import load_tracking_config
+    from harness.tracking.config import load_tracking_config
 
     sweep = open_sweep(Path(a.folder), load_tracking_config())
     written = report_sweep(sweep, Path(a.output) if a.output else None, track=not a.no_tracking)
@@ -95,7 +95,7 @@ def _sweep_export(a: argparse.Namespace) -> int:
     from harness.sweep.export import export
     from harness.sweep.status import outcomes
     from harness.sweep.study import open_sweep
-    from harness.tracking.runs import load_tracking_config
+    from harness.tracking.config import load_tracking_config
 
     sweep = open_sweep(Path(a.folder), load_tracking_config())
     for path in export(sweep.plan, outcomes(sweep), Path(a.output or a.folder)):

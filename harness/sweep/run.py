@@ -33,9 +33,7 @@ from harness.sweep.storage import open_storage, quiet, storage_url
 from harness.sweep.study import Sweep, load_study
 from harness.sweep.tracking import end_silent_runs, log_sweep, open_tracking
 from harness.sweep.worker import Worker
-from harness.tracking.runs import (
-    TrackingConfig,
-)
+from harness.tracking.config import TrackingConfig
 
 
 def start_sweep(

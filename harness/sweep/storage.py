@@ -15,9 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import HarnessError
 from harness.sweep.plan import Plan
-from harness.tracking.runs import (
-    SweepConfig,
-)
+from harness.tracking.config import SweepConfig
 
 #: A trial that is one of these counts; any other has to be run, again if need be.
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -14,9 +14,7 @@ from harness.errors import InputError
 from harness.sweep.plan import Plan, read_plan
 from harness.sweep.sampler import MixtureSampler
 from harness.sweep.storage import open_storage, quiet, storage_url
-from harness.tracking.runs import (
-    TrackingConfig,
-)
+from harness.tracking.config import TrackingConfig
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,10 @@ from harness.sweep.queue import origin
 from harness.sweep.report import Written
 from harness.sweep.study import Sweep
 from harness.sweep.trial import Ask, Outcome
-from harness.tracking.runs import (
-    TrackingConfig,
-    TrackingError,
-    TrackingWarning,
-    end_runs,
-    ensure_schema,
-    log_summary,
-    training_logger,
-)
+from harness.tracking.config import TrackingConfig
+from harness.tracking.storage import TrackingError, TrackingWarning, ensure_schema
+from harness.tracking.training import training_logger
+from harness.tracking.trials import end_runs, log_summary
 from harness.training.loop import Step
 
 
