@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,6 +23,10 @@ os.environ.update(
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 # Test processes share the cores already; more threads than cores cost several times what they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A machine's speed decides nothing: examples have no deadline.
+settings.register_profile("harness", deadline=None)
+settings.load_profile("harness")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT, build, digest, file_digest, home, merge, parse_settings, plain, read_yaml
 from harness.errors import ConfigError
+from tests.characters import CHARACTERS
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -109,7 +110,8 @@ def test_a_section_and_a_plain_value_replace_each_other():
 
 
 TREES = st.recursive(
-    st.integers() | st.text(max_size=3), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    st.integers() | st.text(CHARACTERS, max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
 )
 MAPPINGS = st.dictionaries(st.sampled_from("abc"), TREES, max_size=3)
 

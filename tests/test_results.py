@@ -19,6 +19,7 @@ from harness.results import (
     write_jsonl,
     write_results,
 )
+from tests.characters import CHARACTERS
 
 ITEMS = [{"id": "a", "rank": 1.5, "words": "naïve"}, {"id": "b", "failed": "too long"}]
 METRICS = {
@@ -111,13 +112,13 @@ def test_a_folder_without_a_summary_is_no_finished_run(tmp_path):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(CHARACTERS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS, max_size=4), inner, max_size=3),
 )
 
 
 @settings(max_examples=30)
-@given(st.lists(st.dictionaries(st.text(max_size=4), JSON, max_size=3), max_size=4))
+@given(st.lists(st.dictionaries(st.text(CHARACTERS, max_size=4), JSON, max_size=3), max_size=4))
 def test_rows_come_back_from_json_lines(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     write_jsonl(path, rows)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from harness.corpora.manifest import Entity, Utterance, Word, iter_manifest, read_manifest, write_manifest
 from harness.errors import ManifestError
+from tests.characters import CHARACTERS
 
 LINE = {
     "id": "a-1",
@@ -179,12 +180,12 @@ def test_a_failed_write_leaves_the_old_manifest_alone(tmp_path):
 
 
 def _utterances():
-    name = st.text(min_size=1).filter(lambda s: s.strip())
+    name = st.text(CHARACTERS, min_size=1).filter(lambda s: s.strip())
     seconds = st.floats(min_value=1e-3, max_value=1e5)
 
     @st.composite
     def one(draw):
-        length, text = draw(seconds), draw(st.text())
+        length, text = draw(seconds), draw(st.text(CHARACTERS))
         times = sorted(draw(st.lists(st.floats(min_value=0, max_value=length), max_size=6)))
         spans = list(zip(times[::2], times[1::2], strict=False))
         spoken = tuple(Word(draw(name), start, end) for start, end in spans)
@@ -192,7 +193,9 @@ def _utterances():
         if text:
             for _ in range(draw(st.integers(0, 3))):
                 start = draw(st.integers(0, len(text) - 1))
-                found.append(Entity(draw(st.text(min_size=1)), start, draw(st.integers(1, len(text) - start))))
+                found.append(
+                    Entity(draw(st.text(CHARACTERS, min_size=1)), start, draw(st.integers(1, len(text) - start)))
+                )
         found.sort(key=lambda e: (e.start, e.length, e.label))
         return Utterance(
             id=draw(name),

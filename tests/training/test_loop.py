@@ -14,10 +14,9 @@ from harness.errors import ConfigError, CorpusError, HarnessError
 from harness.training.loop import DivergedError, Step, Trainer, learning_rate, optimizer_for
 from harness.training.packing import Batch
 from harness.training.recipe import Architecture, Mixture
-from tests.training.toy import ARCHITECTURE, config, formatter, trainer, utterances
+from tests.training.toy import ARCHITECTURE, DROPPING, config, formatter, trainer, utterances
 
 ROOT = Path(__file__).resolve().parents[2]
-DROPPING = replace(ARCHITECTURE, dropout=0.2)
 
 
 def weights(run: Trainer) -> bytes:
@@ -226,8 +225,7 @@ def test_a_last_step_into_the_void_is_reported_and_never_saved(tmp_path, monkeyp
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.training.test_loop import DROPPING
-from tests.training.toy import trainer
+from tests.training.toy import DROPPING, trainer
 
 def stop(step):
     if step.step == 5:

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import subprocess
 import sys
@@ -10,16 +9,10 @@ import pytest
 
 from harness.errors import ConfigError, CorpusError
 from harness.training.mixture import Document, MixtureStream
-from harness.training.packing import Packer
 from harness.training.recipe import Mixture
-from tests.training.toy import formatter, utterances
+from tests.training.toy import THIRDS, fingerprint, formatter, stream, utterances
 
 ROOT = Path(__file__).resolve().parents[2]
-THIRDS = Mixture(speech=1, text=1, cst=0.5, ast=0.5)
-
-
-def stream(mixture: Mixture = THIRDS, *, unit: str = "tokens", seed: int = 0, max_tokens: int = 999) -> MixtureStream:
-    return MixtureStream(utterances(12), formatter(), mixture, ratio_unit=unit, seed=seed, max_tokens=max_tokens)
 
 
 def take(documents: MixtureStream, number: int) -> list[Document]:
@@ -85,17 +78,8 @@ def test_another_seed_gives_another_stream():
     assert take(stream(seed=0), 20) != take(stream(seed=1), 20)
 
 
-def fingerprint() -> str:
-    """Digest of the bytes of the first packed batches."""
-    packer, found = Packer(stream(max_tokens=64), 64), hashlib.sha256()
-    for _ in range(5):
-        batch = packer.batch(4)
-        found.update(batch.ids.tobytes() + batch.documents.tobytes() + batch.positions.tobytes())
-    return found.hexdigest()
-
-
 def test_batches_are_the_same_bytes_in_another_process():
-    command = "from tests.training.test_mixture import fingerprint; print(fingerprint())"
+    command = "from tests.training.toy import fingerprint; print(fingerprint())"
     other = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == fingerprint()
 

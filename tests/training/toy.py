@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,16 @@ import numpy as np
 from harness.segments import UnitSpan
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.loop import Trainer
-from harness.training.recipe import Architecture, TrainingConfig
+from harness.training.mixture import MixtureStream
+from harness.training.packing import Packer
+from harness.training.recipe import Architecture, Mixture, TrainingConfig
 from harness.training.vocabulary import Vocabulary
 
 #: Ids: 6 specials, 10 units at 6 … 15, 26 letters at 16 … 41.
 VOCABULARY = Vocabulary(num_units=10, num_text=26)
 ARCHITECTURE = Architecture(num_layers=1, hidden_size=16, num_heads=2, ffn_size=32, context=64)
+DROPPING = replace(ARCHITECTURE, dropout=0.2)
+THIRDS = Mixture(speech=1, text=1, cst=0.5, ast=0.5)
 
 
 def letters(text: str) -> list[int]:
@@ -64,3 +70,17 @@ def config(**settings) -> TrainingConfig:
 def trainer(state: Path | None = None, architecture: Architecture = ARCHITECTURE, **settings) -> Trainer:
     """A training run on a dozen utterances."""
     return Trainer(architecture, config(**settings), formatter(), utterances(12), utterances(5, seed=1), state=state)
+
+
+def stream(mixture: Mixture = THIRDS, *, unit: str = "tokens", seed: int = 0, max_tokens: int = 999) -> MixtureStream:
+    """Documents of a dozen utterances."""
+    return MixtureStream(utterances(12), formatter(), mixture, ratio_unit=unit, seed=seed, max_tokens=max_tokens)
+
+
+def fingerprint() -> str:
+    """Digest of the bytes of the first packed batches."""
+    packer, found = Packer(stream(max_tokens=64), 64), hashlib.sha256()
+    for _ in range(5):
+        batch = packer.batch(4)
+        found.update(batch.ids.tobytes() + batch.documents.tobytes() + batch.positions.tobytes())
+    return found.hexdigest()
