@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-from harness.errors import InputError, PluginError, UnknownNameError
+from harness.errors import PluginError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -61,8 +61,9 @@ class Registry(Generic[T]):
         """The object called `name`, or the one `name` points at when written `path/to/file.py:OBJECT`.
 
         Raises:
-            UnknownNameError: with the nearest name and the list.
-            PluginError: if a plug-in's import fails; its name and cause are in the message.
+            UnknownNameError: if nothing is called so; with the nearest name and the list.
+            PluginError: if a plug-in's import fails, with its name and the cause; if a file is absent or lacks the
+                object; if two places claim the name.
         """
         if ".py:" in name:
             return self._from_file(name)
@@ -89,7 +90,7 @@ class Registry(Generic[T]):
     def _builtin_names(self) -> list[str]:
         spec = importlib.util.find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
-            raise InputError(f"The package {self.package} is missing; reinstall sutlm-harness.")
+            raise PluginError(f"The package {self.package} is missing; reinstall sutlm-harness.")
         names = (m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if not m.ispkg)
         members = [n for n in names if not n.startswith("_") and n not in self._not_members]
         return [n.replace("_", "-") for n in members] if self._hyphens else members
@@ -101,7 +102,7 @@ class Registry(Generic[T]):
         file, _, attribute = name.rpartition(":")
         path = Path(file)
         if not path.is_file():
-            raise InputError(f"There is no file {path} (asked for {self.kind} '{name}').")
+            raise PluginError(f"There is no file {path} (asked for {self.kind} '{name}').")
         module_name = f"_harness_file_{path.stem}_{abs(hash(path.resolve()))}"
         spec = importlib.util.spec_from_file_location(module_name, path)
         if spec is None or spec.loader is None:

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import InputError
+from harness.errors import SegmentError
 
 Modality = Literal["speech", "text"]
 Direction = Literal["u2u", "u2t", "t2u", "t2t"]
@@ -20,10 +20,10 @@ def modalities_of(direction: str) -> tuple[Modality, Modality]:
     """Prompt and continuation modality of a direction such as `"u2t"`.
 
     Raises:
-        InputError: if the direction is not one of u2u, u2t, t2u, t2t.
+        SegmentError: if the direction is not one of u2u, u2t, t2u, t2t.
     """
     if direction not in DIRECTIONS:
-        raise InputError(f"'{direction}' is not a direction; use one of {', '.join(DIRECTIONS)}.")
+        raise SegmentError(f"'{direction}' is not a direction; use one of {', '.join(DIRECTIONS)}.")
     return _LETTER[direction[0]], _LETTER[direction[2]]
 
 
@@ -51,9 +51,9 @@ class UnitSpan:
 
     def __post_init__(self) -> None:
         if len(self.units) != len(self.durations):
-            raise InputError(f"{len(self.units)} units but {len(self.durations)} durations; they must pair up.")
+            raise SegmentError(f"{len(self.units)} units but {len(self.durations)} durations; they must pair up.")
         if any(d < 1 for d in self.durations):
-            raise InputError("A unit lasts at least one frame; found a duration below 1.")
+            raise SegmentError("A unit lasts at least one frame; found a duration below 1.")
 
     @property
     def num_frames(self) -> int:
@@ -111,7 +111,7 @@ class Speech:
 
     def __post_init__(self) -> None:
         if self.audio is None and self.units is None:
-            raise InputError("A speech segment needs audio or units; got neither.")
+            raise SegmentError("A speech segment needs audio or units; got neither.")
 
     @property
     def modality(self) -> Modality:

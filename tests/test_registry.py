@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from harness.errors import InputError, PluginError, UnknownNameError
+from harness.errors import PluginError, UnknownNameError
 from harness.registry import Registry
 
 GROUP = "harness.things"
@@ -80,7 +80,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_the_list(things):
 
 
 def test_an_absent_package_is_an_incomplete_installation(site):
-    with pytest.raises(InputError, match=r"things_of_nobody is missing; reinstall"):
+    with pytest.raises(PluginError, match=r"things_of_nobody is missing; reinstall"):
         Registry(kind="thing", package="things_of_nobody", attribute="THING", group=GROUP).sources()
 
 
@@ -156,7 +156,7 @@ def test_loads_an_object_of_a_file(things, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("absent.py:THING", InputError, r"no file absent.py \(asked for thing 'absent.py:THING'\)"),
+        ("absent.py:THING", PluginError, r"no file absent.py \(asked for thing 'absent.py:THING'\)"),
         ("wip.py:OTHER", PluginError, r"wip.py defines no 'OTHER'"),
         ("bad.py:THING", PluginError, r"bad.py, asked for as thing 'bad.py:THING', failed.*ZeroDivisionError"),
         ("wip.py:", PluginError, r"wip.py defines no ''"),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from harness.errors import InputError
+from harness.errors import SegmentError
 from harness.segments import DIRECTIONS, AudioSpan, Speech, Text, UnitSpan, modalities_of
 
 RATES = st.sampled_from([12.5, 25.0, 50.0, 62.5, 100.0])
@@ -87,7 +87,7 @@ def test_an_end_beyond_the_audio_is_its_end():
     [((1, 2), (1,), "2 units but 1 durations"), ((1,), (0,), "at least one frame")],
 )
 def test_refuses_units_without_their_durations(units, durations, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(SegmentError, match=message):
         UnitSpan(units, durations, 50.0, "s")
 
 
@@ -95,7 +95,7 @@ def test_speech_is_audio_or_units():
     assert Speech(audio=AudioSpan(Path("a.wav"))).modality == "speech"
     assert Speech(units=span([1])).modality == "speech"
     assert Text("").modality == "text"
-    with pytest.raises(InputError, match="needs audio or units; got neither"):
+    with pytest.raises(SegmentError, match="needs audio or units; got neither"):
         Speech()
 
 
@@ -114,5 +114,5 @@ def test_directions_name_prompt_and_continuation():
 
 @pytest.mark.parametrize("direction", ["", "s2t", "t2", "u2tt", "u-t"])
 def test_refuses_other_directions(direction):
-    with pytest.raises(InputError, match=f"'{direction}' is not a direction; use one of u2u, u2t, t2u, t2t"):
+    with pytest.raises(SegmentError, match=f"'{direction}' is not a direction; use one of u2u, u2t, t2u, t2t"):
         modalities_of(direction)

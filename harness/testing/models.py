@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.config import digest
-from harness.errors import InputError, SegmentError, UnitSystemError
+from harness.errors import SegmentError, UnitSystemError
 from harness.model import Hidden, ModelCard
 from harness.segments import (
     Modality,
@@ -85,7 +85,7 @@ class UniformModel:
     def encode_prompt(self, prompt: Prompt, target: Modality) -> list[int]:
         """Start token, segments with switch tokens between modalities, and a switch to `target` where needed."""
         if not prompt:
-            raise InputError("A prompt needs at least one segment; use encode_prior for the likelihood without one.")
+            raise SegmentError("A prompt needs at least one segment; use encode_prior for the likelihood without one.")
         ids, modality = [START[prompt[0].modality]], prompt[0].modality
         for segment in prompt:
             ids += [] if segment.modality == modality else [SWITCH_TO[segment.modality]]
@@ -100,7 +100,7 @@ class UniformModel:
     def encode_continuation(self, segment: Segment) -> list[int]:
         """One id per byte of text or per 40 ms of speech."""
         if segment.modality not in self.modalities:
-            raise InputError(f"Model '{self.card.name}' takes {', '.join(sorted(self.modalities))}; got {segment}.")
+            raise SegmentError(f"Model '{self.card.name}' takes {', '.join(sorted(self.modalities))}; got {segment}.")
         local = segment.text.encode() if isinstance(segment, Text) else _units(segment).units
         return [_VOCABULARY.offset(segment.modality) + i for i in local]
 
