@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 HARNESS := $(BIN)/harness
 STAMP := $(VENV)/.stamp
+DOCS_STAMP := $(VENV)/.docs-stamp
 ABLATIONS := $(sort $(patsubst models/%.yaml,%,$(wildcard models/sutlm-tiny-*.yaml)))
 
 # The first interpreter that runs, is new enough, and can make virtual environments. Override: make PYTHON=/path/to/python
@@ -13,7 +14,7 @@ PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c 'import ensurepi
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all browser format ablations $(ABLATIONS) sutlm-tiny transcriber-tiny textlm-tiny clean distclean
+.PHONY: help install demo test test-all browser docs format ablations $(ABLATIONS) sutlm-tiny transcriber-tiny textlm-tiny clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +47,14 @@ browser: $(STAMP)  ## the tests in a real browser; installs Debian's chromium wh
 		apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
 		echo "No chromium, and none could be installed: the tests that need it are skipped." >&2
 	$(BIN)/pytest -m browser tests/browser
+
+docs: $(DOCS_STAMP)  ## build the documentation into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html"
+
+$(DOCS_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $(DOCS_STAMP)
 
 format: $(STAMP)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix

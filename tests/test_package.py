@@ -17,7 +17,9 @@ import harness
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
-DEPENDENCIES = [Requirement(line) for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]]
+EXTRAS = PROJECT["optional-dependencies"]
+DEPENDENCIES = [Requirement(line) for line in [*PROJECT["dependencies"], *EXTRAS["dev"]]]
+OPTIONAL = [Requirement(line) for name in EXTRAS if name != "dev" for line in EXTRAS[name]]
 LOCKED = {
     canonicalize_name(name): pin
     for name, _, pin in (
@@ -40,7 +42,7 @@ def test_the_version_is_one():
     assert harness.__version__ == version("sutlm-harness") == cited
 
 
-@pytest.mark.parametrize("requirement", DEPENDENCIES, ids=lambda r: r.name)
+@pytest.mark.parametrize("requirement", [*DEPENDENCIES, *OPTIONAL], ids=lambda r: r.name)
 def test_the_lock_fits_what_is_asked_for(requirement):
     assert requirement.specifier.contains(LOCKED[canonicalize_name(requirement.name)])
 
@@ -55,9 +57,8 @@ def test_the_lock_names_versions_alone():
 
 
 def test_every_import_of_another_package_is_a_declared_dependency():
-    extras = PROJECT["optional-dependencies"]
-    lines = [*PROJECT["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
-    declared = {canonicalize_name(Requirement(line).name) for line in lines} | {"sutlm-harness"}
+    needed = [Requirement(line) for line in PROJECT["dependencies"]] + OPTIONAL
+    declared = {canonicalize_name(requirement.name) for requirement in needed} | {"sutlm-harness"}
     owners = packages_distributions()
     undeclared = {
         f"{path.relative_to(ROOT)} imports {name}"
@@ -78,3 +79,19 @@ def top_level_imports(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add((node.module or "").split(".")[0])
     return found - sys.stdlib_module_names
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_generated_text_names_its_alphabet(path):
+    """Hypothesis builds its own, all of Unicode, so slowly that its health check fails in a fresh clone."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    nameless = [c for c in calls if ast.unparse(c.func) in ("st.text", "st.characters") and not has_alphabet(c)]
+    assert [ast.unparse(call) for call in nameless] == []
+
+
+def has_alphabet(call: ast.Call) -> bool:
+    """Whether a call of a strategy of text says of which characters."""
+    return bool(call.args) or "alphabet" in {keyword.arg for keyword in call.keywords}
