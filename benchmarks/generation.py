@@ -15,7 +15,8 @@ import time
 import torch
 
 from harness.corpora.corpus import open_corpus
-from harness.engine.generation import Continue, Generator, Sampling
+from harness.engine.generation import Continue, Generator
+from harness.engine.sampling import Sampling
 from harness.model import load_model
 from harness.segments import DIRECTIONS, modalities_of
 from harness.tasks._halves import cut_in_halves

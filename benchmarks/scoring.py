@@ -27,7 +27,8 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from harness.corpora.corpus import open_corpus
-from harness.engine.scoring import Scorer, Work
+from harness.engine.scoring import Scorer
+from harness.engine.work import Work
 from harness.model import Hidden, Model, load_model
 from harness.segments import Text
 from harness.task import Answer, Ranking, RankScore, Request, task_registry

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.config import digest
-from harness.engine.generation import Continue, Generated, Generator, Sampling
+from harness.engine.generation import Continue, Generated, Generator
+from harness.engine.sampling import Sampling
 from harness.model import Model
 from harness.segments import Modality, Speech, Text, UnitSpan, modalities_of
 from harness.task import Session

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
-from harness.engine.generation import Sampling
+from harness.engine.sampling import Sampling
 from harness.errors import InputError
 from harness.segments import DIRECTIONS, Direction
 

@@ -17,8 +17,11 @@ import numpy as np
 from harness.config import digest
 from harness.corpora.corpus import Corpus
 from harness.corpora.manifest import Utterance
-from harness.engine.finetune import Job, Lesson, Tuned, choose, drop_weights, job_digest, load_tuned, task_tokens
-from harness.engine.generation import Continue, Generator, Sampling
+from harness.engine.finetune import choose, drop_weights, load_tuned
+from harness.engine.finetune_config import Job, Lesson, job_digest
+from harness.engine.finetuned_model import Tuned, task_tokens
+from harness.engine.generation import Continue, Generator
+from harness.engine.sampling import Sampling
 from harness.errors import CorpusError, InputError
 from harness.model import Model
 from harness.results import Item, Metric

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.corpora.corpus import Corpus
-from harness.engine.finetune import Job, fine_tune
+from harness.engine.finetune import fine_tune
+from harness.engine.finetune_config import Job
 from harness.errors import CorpusError, UnknownNameError
 from harness.model import Model, read_card
 from harness.results import Item

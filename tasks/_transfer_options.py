@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
-from harness.engine.finetune import Recipe
+from harness.engine.finetune_config import Recipe
 from harness.errors import InputError
 from harness.segments import Modality
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from harness.engine.finetune import Tuned
-from harness.engine.generation import Continue, Generator, Sampling
+from harness.engine.finetuned_model import Tuned
+from harness.engine.generation import Continue, Generator
+from harness.engine.sampling import Sampling
 from harness.model import Model
 from harness.segments import Prompt, Segment, Text
 

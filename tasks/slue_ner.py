@@ -20,7 +20,9 @@ from pydantic.dataclasses import dataclass
 from harness.config import STRICT
 from harness.corpora.manifest import Utterance
 from harness.corpora.slue import COMBINED_LABELS
-from harness.engine.finetune import Lesson, Tuned, continuation_lesson, target_logprobs, task_tokens
+from harness.engine.example_losses import target_logprobs
+from harness.engine.finetune_config import Lesson, continuation_lesson
+from harness.engine.finetuned_model import Tuned, task_tokens
 from harness.errors import InputError
 from harness.metrics.ner import micro_f1, seqeval_scores
 from harness.metrics.tags import END_TAG, bio_mentions, format_tags, parse_tags, strip_tags

@@ -16,7 +16,9 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
 from harness.corpora.manifest import SENTIMENTS, Utterance
-from harness.engine.finetune import Lesson, Tuned, continuation_lesson, loglikelihoods, target_logprobs, task_tokens
+from harness.engine.example_losses import loglikelihoods, target_logprobs
+from harness.engine.finetune_config import Lesson, continuation_lesson
+from harness.engine.finetuned_model import Tuned, task_tokens
 from harness.errors import InputError
 from harness.metrics.classification import macro_f1
 from harness.model import Model

@@ -11,57 +11,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from harness.config import STRICT
 from harness.engine.memory import is_out_of_memory, release
+from harness.engine.sampling import Bools, Sampling, choose_token_alone, choose_tokens
 from harness.errors import HarnessError, InputError
 from harness.model import Model, Past
 from harness.segments import Modality, Prompt, Speech
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
-#: Logits of one row differ between batches by less than half of this: rounding of float32, with two digits to spare.
-_LOGIT_SLACK = 1e-3
-#: The same of probabilities.
-_PROBABILITY_SLACK = 1e-3
 #: Batches are not halved below this many tokens.
 _SMALLEST_BATCH = 16
 _MODALITIES: tuple[Modality, Modality] = ("speech", "text")
 
 
-@dataclass(frozen=True, config=STRICT)
-class Sampling:
-    """How the next token is drawn from the softmax over the tokens that are allowed.
-
-    Attributes:
-        temperature: divides the logits; 0 takes the likeliest token.
-        top_k: only the k likeliest tokens; unset means all.
-        top_p: only the likeliest tokens that together reach this probability, at the temperature (Holtzman et al.
-            2020, arXiv 1904.09751); a token must pass both.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or (self.top_k is not None and self.top_k < 1):
-            raise InputError(
-                "Sampling needs temperature ≥ 0, 0 < top_p ≤ 1 and top_k ≥ 1; found "
-                f"temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}."
-            )
-
-
-@plain_dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Continue:
     """One thing to continue.
 
@@ -93,7 +60,7 @@ class Continue:
             )
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Generated:
     """A continuation.
 
@@ -113,7 +80,7 @@ class Generated:
     loglikelihood: float
 
 
-@plain_dataclass
+@dataclass
 class _Row:
     """A request on its way."""
 
@@ -265,11 +232,11 @@ class Generator:
         noise = None
         if self.sampling.temperature > 0:
             noise = -np.log(np.stack([row.noise.standard_exponential(wanted.shape[1]) for row in rows if row.noise]))
-        places, sure = _choose(np.where(allowed, wanted, -np.inf), noise, self.sampling)
+        places, sure = choose_tokens(np.where(allowed, wanted, -np.inf), noise, self.sampling)
         for i in np.flatnonzero(~sure).tolist():
             alone = self._alone(rows[i])[:, columns.ids].double().cpu().numpy()
             own_noise = None if noise is None else noise[i : i + 1]
-            places[i] = _choose_alone(np.where(allowed[i], alone, -np.inf), own_noise, self.sampling)
+            places[i] = choose_token_alone(np.where(allowed[i], alone, -np.inf), own_noise, self.sampling)
         for row, place, scores, total in zip(rows, places, wanted, totals, strict=True):
             row.loglikelihood += float(scores[place]) - total
             self._take(row, int(columns.ids[place]), columns)
@@ -345,65 +312,3 @@ class _Columns:
         """Which columns the row may go on with: its present modality, a switch to the other, the end if it is time."""
         own = self._own[row.modality]
         return own if len(row.ids) < row.request.min_new_tokens else own | self._end
-
-
-def _choose(logits: Floats, noise: Floats | None, sampling: Sampling) -> tuple[NDArray[np.int64], Bools]:
-    """The place drawn in each row `(rows, columns)`, and whether rounding could not have drawn another."""
-    perturbed = logits if noise is None else logits + sampling.temperature * noise
-    certain, possible = _kept(logits, sampling)
-    perturbed = np.where(possible, perturbed, -np.inf)
-    places = perturbed.argmax(1)
-    rows = np.arange(len(places))
-    best = perturbed[rows, places]
-    if not np.isfinite(best).all():
-        raise HarnessError("The model gives no finite logit to any token that is allowed here; are its weights sound?")
-    perturbed[rows, places] = -np.inf
-    return places, certain[rows, places] & (best - perturbed.max(1) > _LOGIT_SLACK)
-
-
-def _choose_alone(logits: Floats, noise: Floats | None, sampling: Sampling) -> int:
-    """The place drawn in one row `(1, columns)`, taken at its word; the first of equals."""
-    perturbed = logits if noise is None else logits + sampling.temperature * noise
-    return int(np.where(_kept_exactly(logits[0], sampling), perturbed[0], -np.inf).argmax())
-
-
-def _kept(logits: Floats, sampling: Sampling) -> tuple[Bools, Bools]:
-    """Which tokens pass top-k and top-p for certain, and which may pass, whatever rounding did to the logits."""
-    certain, possible = np.isfinite(logits), np.isfinite(logits)
-    if sampling.temperature == 0:
-        return certain, possible  # the likeliest token passes both
-    k = sampling.top_k
-    if k is not None and k < logits.shape[1]:
-        ordered = -np.partition(-logits, (k - 1, k), axis=1)
-        certain &= logits > ordered[:, k, None] + _LOGIT_SLACK
-        possible &= logits > ordered[:, k - 1, None] - _LOGIT_SLACK
-    if sampling.top_p < 1:
-        for row, scores in enumerate(logits):
-            order = np.argsort(-scores, kind="stable")
-            falling, before = -scores[order], _mass(scores[order], sampling)
-            # Tokens that are likelier for certain, and tokens that may be.
-            fewest = before[np.searchsorted(falling, falling - _LOGIT_SLACK, side="left")]
-            most = before[np.searchsorted(falling, falling + _LOGIT_SLACK, side="right")] - np.diff(before)
-            certain[row, order] &= most < sampling.top_p - _PROBABILITY_SLACK
-            possible[row, order] &= fewest < sampling.top_p + _PROBABILITY_SLACK
-        certain[np.arange(len(logits)), logits.argmax(1)] |= sampling.top_k is None
-    return certain, possible
-
-
-def _kept_exactly(logits: Floats, sampling: Sampling) -> Bools:
-    order = np.argsort(-logits, kind="stable")
-    passes = np.isfinite(logits[order])
-    if sampling.temperature > 0:
-        if sampling.top_k is not None:
-            passes[sampling.top_k :] = False
-        if sampling.top_p < 1:
-            passes &= _mass(logits[order], sampling)[:-1] < sampling.top_p
-    kept = np.zeros_like(passes)
-    kept[order] = passes
-    return kept
-
-
-def _mass(falling: Floats, sampling: Sampling) -> Floats:
-    """Probability of the first 0, 1, … of logits in falling order, at the temperature."""
-    weights = np.exp((falling - falling[0]) / sampling.temperature)
-    return np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])

@@ -10,7 +10,6 @@ it moves the time, never an answer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -19,278 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.engine.attention import Layer, PackedDecoder, Packing, Pass, Prefix
+from harness.engine.blocks import Block, BlockStep
+from harness.engine.candidates import CandidateGroup, CandidatePool, PruningThreshold, ScoringJob
 from harness.engine.memory import is_out_of_memory, logit_rows, pass_tokens, release, to_device, token_budget
+from harness.engine.work import Work
 from harness.errors import HarnessError, InputError
 from harness.model import Model
-from harness.segments import Segment
-from harness.task import Answer, Loglikelihoods, Ranking, Request, Unscorable
+from harness.task import Answer, Loglikelihoods, Request, Unscorable
 
-#: Tokens that could be read in the time that a pass takes whatever it reads.
-_PASS_OVERHEAD = 200
-#: Tokens at the usual loss that a candidate's own losses are averaged with.
-_USUAL_TOKENS = 4
-#: Rounding that pruning allows for, in nats and relative to the gold's loglikelihood.
-_SLACK, _RELATIVE_SLACK = 1e-3, 1e-5
 #: Batches are not halved below this many tokens.
 _SMALLEST_BATCH = 16
-
-
-@dataclass
-class Work:
-    """What was computed, beside what could have been.
-
-    Attributes:
-        tokens: read by the decoder.
-        logit_rows: positions whose logits were made.
-        pairs: candidates under prompts.
-        pair_tokens: tokens of all pairs, prompt and candidate: what scoring each pair by itself reads.
-        candidate_tokens: of these the candidates' own.
-        floor: tokens of each prompt and, where ranks are wanted, its gold; else all its candidates.
-        unfinished: pairs left before their end.
-        shared_prefix: whether prompts were shared; False for models that offer plain forward alone.
-        halvings: times that memory ran out.
-    """
-
-    tokens: int = 0
-    logit_rows: int = 0
-    pairs: int = 0
-    pair_tokens: int = 0
-    candidate_tokens: int = 0
-    floor: int = 0
-    unfinished: int = 0
-    shared_prefix: bool = True
-    halvings: int = 0
-
-    def count(self, job: _Job, answer: Loglikelihoods) -> None:
-        """Adds an answered request."""
-        lengths, prompt = job.num_tokens, len(job.context)
-        gold = job.request.ranking.gold if job.request.ranking else None
-        self.pairs += len(lengths)
-        self.pair_tokens += prompt * len(lengths) + int(lengths.sum())
-        self.candidate_tokens += int(lengths.sum())
-        self.floor += prompt + int(lengths.sum() if gold is None else lengths[gold])
-        self.unfinished += 0 if answer.complete is None else int((~answer.complete).sum())
-
-
-class _Pool:
-    """Continuations of a pool, tokenized once; those with the same tokens are one, so that they tie exactly."""
-
-    def __init__(self, segments: tuple[Segment, ...], model: Model) -> None:
-        self.segments = segments
-        encoded = [tuple(model.encode_continuation(s)) for s in segments]
-        places = {ids: i for i, ids in enumerate(dict.fromkeys(encoded))}
-        self.distinct = list(places)
-        self.index = np.array([places[ids] for ids in encoded], dtype=np.int64)
-        self.lengths = np.array([len(ids) for ids in self.distinct], dtype=np.int64)
-        self.tokens = np.zeros((len(places), int(self.lengths.max(initial=1))), dtype=np.int64)
-        for row, ids in zip(self.tokens, self.distinct, strict=True):
-            row[: len(ids)] = ids
-
-
-class _Bar:
-    """The scores a candidate must be able to reach, by the rules of a request's ranking."""
-
-    def __init__(self, request: Request, ranking: Ranking, num_tokens: NDArray[np.int64], known: Mapping[str, Answer]):
-        self.gold = ranking.gold
-        chosen = list(request.chosen)
-        self.divisors = np.ones((len(ranking.scores), len(chosen)))
-        self.priors = np.zeros_like(self.divisors)
-        self.tolerances = np.array([[score.tolerance] for score in ranking.scores])
-        for i, score in enumerate(ranking.scores):
-            if score.divisor is not None:
-                self.divisors[i] = num_tokens if score.divisor == "tokens" else np.array(score.divisor)[chosen]
-            if score.prior is not None:
-                self.priors[i] = _prior(request, score.prior, known).values[chosen]
-
-    def room(self, upper: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Nats that candidates may lose and still reach or tie with the gold under some score; < 0 where none can.
-
-        Args:
-            upper: bounds of their loglikelihoods `(candidates,)`; the gold's is its loglikelihood.
-        """
-        slack = _SLACK - _RELATIVE_SLACK * upper[self.gold]
-        gold = (upper[self.gold] - self.priors[:, self.gold]) / self.divisors[:, self.gold]
-        needed = (gold[:, None] - self.tolerances) * self.divisors + self.priors
-        room: NDArray[np.float64] = upper + slack - needed.min(0)
-        return room
-
-
-def _prior(request: Request, name: str, known: Mapping[str, Answer]) -> Loglikelihoods:
-    answer = known.get(name)
-    if not isinstance(answer, Loglikelihoods):
-        raise InputError(f"Request '{request.id}' is ranked against '{name}', which is not answered before it.")
-    if answer.complete is not None and not answer.complete.all():
-        raise InputError(f"Request '{request.id}' is ranked against '{name}', whose likelihoods are not complete.")
-    return answer
-
-
-@dataclass
-class _Job:
-    """A request on its way.
-
-    Attributes:
-        request: what is asked.
-        context: ids of the prompt.
-        pool: where its candidates come from.
-        bar: what candidates must reach; None where all are wanted in full.
-        rows: which distinct continuations of the pool it needs.
-        place: for each of `chosen` its place in `rows`.
-    """
-
-    request: Request
-    context: list[int]
-    pool: _Pool
-    bar: _Bar | None
-    rows: NDArray[np.int64] = field(init=False)
-    place: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rows, self.place = np.unique(self.pool.index[list(self.request.chosen)], return_inverse=True)
-
-    @property
-    def num_tokens(self) -> NDArray[np.int64]:
-        """Tokens of each of `chosen`."""
-        return self.pool.lengths[self.rows[self.place]]
-
-    @property
-    def gold(self) -> int | None:
-        """The gold's place in `rows`, where only ranks are wanted."""
-        return int(self.place[self.bar.gold]) if self.bar else None
-
-    @property
-    def trunk(self) -> list[int]:
-        """What the first pass reads: the prompt, and the gold except for its last token."""
-        if self.gold is None:
-            return self.context
-        return self.context + list(self.pool.distinct[self.rows[self.gold]][:-1])
-
-    @property
-    def tokens_at_first(self) -> int:
-        """Tokens of the prompt and of each candidate: all of them, or its first two where it may leave."""
-        longest = self.pool.lengths[self.rows] - 1
-        return len(self.trunk) + int((np.minimum(longest, 2) if self.bar else longest).sum())
-
-
-class _Group:
-    """Jobs over one pool, answered together: their candidates, each with its sum so far.
-
-    Attributes:
-        jobs: the requests.
-        job: number of each candidate's job, ascending.
-        row: which of the pool's distinct continuations each candidate is.
-        sums: loglikelihoods of the tokens known so far.
-        known: how many tokens these are.
-    """
-
-    def __init__(self, jobs: Sequence[_Job]) -> None:
-        self.jobs, self.pool = jobs, jobs[0].pool
-        self.ends = np.cumsum([len(j.rows) for j in jobs])
-        self.job = np.repeat(np.arange(len(jobs)), [len(j.rows) for j in jobs])
-        self.row = np.concatenate([j.rows for j in jobs])
-        self.lengths = self.pool.lengths[self.row]
-        self.prompts = np.array([len(j.context) for j in jobs])
-        self.sums = np.zeros(len(self.row))
-        self.known = np.zeros(len(self.row), dtype=np.int64)
-
-    def slots(self, number: int) -> slice:
-        """The candidates of a job."""
-        return slice(self.ends[number] - len(self.jobs[number].rows), self.ends[number])
-
-    def wanted(self) -> NDArray[np.int64]:
-        """How many more tokens each candidate is likely to be read: 0 for exactly those whose answer is known."""
-        wanted: NDArray[np.int64] = self.lengths - self.known
-        for number, job in enumerate(self.jobs):
-            if job.bar:
-                slots = self.slots(number)
-                sums, known, room = self.sums[slots], self.known[slots], np.full(len(job.rows), -1.0)
-                np.maximum.at(room, job.place, job.bar.room(sums[job.place]))
-                usual = sums.sum() / known.sum()
-                loss = -(sums + _USUAL_TOKENS * usual) / (known + _USUAL_TOKENS)
-                until = np.where(room >= 0, 1 + room / np.maximum(loss, 1e-9), 0)
-                wanted[slots] = np.minimum(wanted[slots], until).astype(np.int64)
-        return wanted
-
-    def result(self, number: int) -> Loglikelihoods:
-        """The answer to a job."""
-        job, slots = self.jobs[number], self.slots(number)
-        complete = (self.known == self.lengths)[slots][job.place]
-        return Loglikelihoods(self.sums[slots][job.place], job.num_tokens, None if complete.all() else complete)
-
-
-@dataclass
-class _Block:
-    """Candidates read equally far.
-
-    Attributes:
-        slots: their places in the group, ascending.
-        depth: tokens read of each.
-        past: their keys and values.
-        parents: each one's place in `past`; several may share one.
-    """
-
-    slots: NDArray[np.int64]
-    depth: int = 0
-    past: Sequence[Layer] | None = None
-    parents: NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.slots)
-
-    def only(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> _Block:
-        """The block with some of its candidates, which are named in ascending order."""
-        parents = None if self.parents is None else self.parents[keep]
-        return _Block(self.slots[keep], self.depth, self.past, parents)
-
-    def halves(self, wanted: NDArray[np.int64]) -> tuple[_Block, _Block]:
-        """Those wanted the furthest and the others: apart, each can advance at its own pace."""
-        order, half = np.argsort(wanted, kind="stable"), len(self) // 2
-        return self.only(np.sort(order[half:])), self.only(np.sort(order[:half]))
-
-    def width(self, wanted: NDArray[np.int64], remaining: NDArray[np.int64]) -> int:
-        """Tokens to advance by: until those read in vain are likely to have cost as much as another pass.
-
-        Args:
-            wanted: `(candidates,)` tokens that each is likely to be read, ≥ 1.
-            remaining: `(candidates,)` tokens that each has left, no fewer.
-        """
-        if not self.depth and (wanted < remaining).any():
-            return 1  # many begin with the same token, which is then read once
-        longest = int(remaining.max())
-        left = np.bincount(wanted, minlength=longest + 1) - np.bincount(remaining, minlength=longest + 1)
-        in_vain = left[:longest].cumsum().cumsum()
-        return max(1, int(np.searchsorted(in_vain, _PASS_OVERHEAD, side="right")))
-
-
-@dataclass
-class _Step:
-    """The next tokens of a block: those that begin alike are read once.
-
-    Attributes:
-        lengths: `(candidates,)` tokens that each one advances by, ≥ 1.
-        first: `(rows,)` the first candidate of each row.
-        row: `(candidates,)` the row each one shares.
-        ids: `(tokens,)` the rows' tokens, one row after another.
-        starts: `(rows,)` where each row begins.
-    """
-
-    lengths: NDArray[np.int64]
-    first: NDArray[np.int64]
-    row: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    starts: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, group: _Group, block: _Block, width: int) -> _Step:
-        """The step by up to `width` tokens."""
-        lengths = np.minimum(width, group.lengths[block.slots] - 1 - block.depth)
-        real = np.arange(lengths.max()) < lengths[:, None]
-        ids = group.pool.tokens[group.row[block.slots], block.depth : block.depth + lengths.max()] * real
-        parents = np.zeros_like(lengths) if block.parents is None else block.parents
-        keys = np.column_stack([group.job[block.slots], parents, lengths, ids])
-        rows: dict[bytes, int] = {}
-        row = np.array([rows.setdefault(key.tobytes(), len(rows)) for key in keys])
-        first = np.unique(row, return_index=True)[1]
-        return cls(lengths, first, row, ids[first][real[first]], np.cumsum(lengths[first]) - lengths[first])
 
 
 class Scorer:
@@ -310,7 +47,7 @@ class Scorer:
         self.batch_tokens = token_budget(model) if batch_tokens is None else batch_tokens
         self.decoder = PackedDecoder.of(model)
         self.work = Work(shared_prefix=self.decoder is not None)
-        self._pools: dict[int, _Pool] = {}
+        self._pools: dict[int, CandidatePool] = {}
 
     def answer(
         self, requests: Sequence[Request], *, known: Mapping[str, Answer] | None = None
@@ -345,16 +82,16 @@ class Scorer:
 
     def _group(
         self, requests: Sequence[Request], start: int, answers: Mapping[str, Answer], awaited: frozenset[str]
-    ) -> list[_Job | Unscorable]:
+    ) -> list[ScoringJob | Unscorable]:
         """Requests from `start` on that can be answered together: what their first rounds read fits into one batch."""
-        group: list[_Job | Unscorable] = []
+        group: list[ScoringJob | Unscorable] = []
         first, tokens = requests[start], 0
         for place in range(start, len(requests)):
             request = requests[place]
             if request.pool is not first.pool or (request.ranking is None) != (first.ranking is None):
                 break
             job = self._job(request, answers)
-            if isinstance(job, _Job):
+            if isinstance(job, ScoringJob):
                 tokens += job.tokens_at_first
             if group and tokens > self.batch_tokens:
                 break
@@ -363,7 +100,7 @@ class Scorer:
                 break
         return group
 
-    def _job(self, request: Request, answers: Mapping[str, Answer]) -> _Job | Unscorable:
+    def _job(self, request: Request, answers: Mapping[str, Answer]) -> ScoringJob | Unscorable:
         model, ranking = self.model, request.ranking if self.prune else None
         context = (
             model.encode_prompt(request.prompt, request.target)
@@ -371,7 +108,7 @@ class Scorer:
             else model.encode_prior(request.source, request.target)
         )
         if id(request.pool) not in self._pools:
-            self._pools[id(request.pool)] = _Pool(request.pool, model)
+            self._pools[id(request.pool)] = CandidatePool(request.pool, model)
         pool = self._pools[id(request.pool)]
         num_tokens = pool.lengths[pool.index[list(request.chosen)]]
         if reason := _unscorable(len(context), num_tokens, model.max_length):
@@ -379,14 +116,16 @@ class Scorer:
         for score in ranking.scores if ranking else ():
             if score.prior and isinstance(prior := answers.get(score.prior), Unscorable):
                 return prior
-        return _Job(request, context, pool, _Bar(request, ranking, num_tokens, answers) if ranking else None)
+        return ScoringJob(
+            request, context, pool, PruningThreshold(request, ranking, num_tokens, answers) if ranking else None
+        )
 
     @torch.inference_mode()
-    def _answer(self, jobs: Sequence[_Job | Unscorable]) -> list[Answer]:
-        scorable = [job for job in jobs if isinstance(job, _Job)]
+    def _answer(self, jobs: Sequence[ScoringJob | Unscorable]) -> list[Answer]:
+        scorable = [job for job in jobs if isinstance(job, ScoringJob)]
         found: Iterator[Loglikelihoods] = iter(())
         if scorable:
-            group = _Group(scorable)
+            group = CandidateGroup(scorable)
             if self.decoder is None:
                 self._read_pairs(group)
             else:
@@ -396,15 +135,15 @@ class Scorer:
             for job, result in zip(scorable, results, strict=True):
                 self.work.count(job, result)
             found = iter(results)
-        return [next(found) if isinstance(job, _Job) else job for job in jobs]
+        return [next(found) if isinstance(job, ScoringJob) else job for job in jobs]
 
     @property
     def _pass_tokens(self) -> int:
         return min(self.batch_tokens, pass_tokens(self.model))
 
-    def _read_shared(self, decoder: PackedDecoder, group: _Group) -> None:
+    def _read_shared(self, decoder: PackedDecoder, group: CandidateGroup) -> None:
         prompts = self._read_prompts(decoder, group)
-        stack = [_Block(np.arange(len(group.row)))]
+        stack = [Block(np.arange(len(group.row)))]
         while stack:
             block = stack.pop()
             wanted = group.wanted()[block.slots]
@@ -420,7 +159,7 @@ class Scorer:
             else:
                 stack.append(self._advance(decoder, group, prompts, block, width))
 
-    def _read_prompts(self, decoder: PackedDecoder, group: _Group) -> list[list[Layer]]:
+    def _read_prompts(self, decoder: PackedDecoder, group: CandidateGroup) -> list[list[Layer]]:
         """Reads prompts and golds; adds the candidates' first tokens, which prompts predict, and the golds' rest."""
         prompts: list[list[Layer]] = []
         while len(prompts) < len(group.jobs):
@@ -430,7 +169,9 @@ class Scorer:
             )
         return prompts
 
-    def _read_some_prompts(self, decoder: PackedDecoder, group: _Group, first: int, number: int) -> list[list[Layer]]:
+    def _read_some_prompts(
+        self, decoder: PackedDecoder, group: CandidateGroup, first: int, number: int
+    ) -> list[list[Layer]]:
         """Reads the prompts and golds of `number` jobs, from the `first` on."""
         numbers = range(first, first + number)
         trunks, ends = [group.jobs[i].trunk for i in numbers], group.prompts[first : first + number]
@@ -445,10 +186,15 @@ class Scorer:
         return [[(k[i : i + 1, :, :n], v[i : i + 1, :, :n]) for k, v in layers] for i, n in enumerate(ends)]
 
     def _advance(
-        self, decoder: PackedDecoder, group: _Group, prompts: Sequence[Sequence[Layer]], block: _Block, width: int
-    ) -> _Block:
+        self,
+        decoder: PackedDecoder,
+        group: CandidateGroup,
+        prompts: Sequence[Sequence[Layer]],
+        block: Block,
+        width: int,
+    ) -> Block:
         """Reads the next tokens of a block and adds the loglikelihoods of those they predict."""
-        step = _Step.of(group, block, width)
+        step = BlockStep.of(group, block, width)
         jobs, rows = group.job[block.slots][step.first], step.lengths[step.first]
         lengths = rows.tolist()
         packed = Pass(
@@ -466,7 +212,7 @@ class Scorer:
         targets = group.pool.tokens[group.row[slots], block.depth + 1 + column]
         self._add(group, states, np.repeat(step.starts[step.row], step.lengths) + column, targets, slots)
         past = packed.kept() if packed.keep else None
-        return _Block(block.slots, block.depth + int(step.lengths.max()), past, step.row)
+        return Block(block.slots, block.depth + int(step.lengths.max()), past, step.row)
 
     def _read(
         self, decoder: PackedDecoder, ids: NDArray[np.int64], positions: NDArray[np.int64], packed: Pass
@@ -478,7 +224,12 @@ class Scorer:
         return to_device(torch.from_numpy(values), self.model.device)
 
     def _add(
-        self, group: _Group, states: Tensor, at: NDArray[np.int64], targets: NDArray[np.int64], slots: NDArray[np.int64]
+        self,
+        group: CandidateGroup,
+        states: Tensor,
+        at: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        slots: NDArray[np.int64],
     ) -> None:
         """Adds to each slot the loglikelihood of a target under the state that predicts it."""
         np.add.at(group.sums, slots, self._logprobs(states, at, targets))
@@ -500,7 +251,7 @@ class Scorer:
         values[order] = torch.cat(found).double().cpu().numpy()
         return values
 
-    def _read_pairs(self, group: _Group) -> None:
+    def _read_pairs(self, group: CandidateGroup) -> None:
         """Scores every pair by itself, for models that offer plain forward alone."""
         order = np.argsort(-(group.lengths + group.prompts[group.job]), kind="stable")
         start = 0
@@ -510,7 +261,7 @@ class Scorer:
             self._read_batch(group, batch, longest)
             start += len(batch)
 
-    def _read_batch(self, group: _Group, slots: NDArray[np.int64], longest: int) -> None:
+    def _read_batch(self, group: CandidateGroup, slots: NDArray[np.int64], longest: int) -> None:
         ids = np.zeros((len(slots), longest), dtype=np.int64)
         contexts = [group.jobs[group.job[slot]].context for slot in slots]
         for row, context, slot in zip(ids, contexts, slots, strict=True):
@@ -539,7 +290,7 @@ class Scorer:
 
 
 def _trunk_targets(
-    group: _Group, numbers: range, last: NDArray[np.int64]
+    group: CandidateGroup, numbers: range, last: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Of the states that predict something: which one, what, and for whom; `last` is where a prompt's own begin."""
     at, targets, slots = [], [], []

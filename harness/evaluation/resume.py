@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from harness.config import digest, plain
-from harness.engine import attention, linear, scoring
 from harness.engine.distributed import ALONE, Processes
-from harness.engine.scoring import Scorer, Work
+from harness.engine.scoring import Scorer
+from harness.engine.source import source_digest
+from harness.engine.work import Work
 from harness.errors import TaskError
 from harness.evaluation.store import Row, RowSet, RowStore
 from harness.model import Model
@@ -168,17 +169,14 @@ def request_digests(requests: Sequence[Request], *, prune: bool) -> dict[str, st
 
 def scoring_version(model: Model) -> str:
     """Digest of the code that computes answers, and of the precision in which it does."""
-    sources = [Path(str(module.__file__)).read_text("utf-8") for module in (scoring, attention, linear)]
-    return digest([sources, str(getattr(model.module, "dtype", None))])
+    return digest([source_digest(), str(getattr(model.module, "dtype", None))])
 
 
 def procedure_version(task: Procedure, model: Model) -> str:
     """Digest of the code that computes a procedure's records: its class and what that inherits, and the engines."""
-    folder = Path(__file__).parents[1] / "engine"
     modules = dict.fromkeys(c.__module__ for c in type(task).__mro__)
     own = [Path(str(sys.modules[m].__file__)) for m in modules if m.partition(".")[0] not in sys.stdlib_module_names]
-    engines = (path for name in ("generation", "finetune") for path in sorted(folder.glob(f"{name}*.py")))
-    return digest([[path.read_text("utf-8") for path in (*own, *engines)], scoring_version(model)])
+    return digest([[path.read_text("utf-8") for path in own], scoring_version(model)])
 
 
 def _answer_block(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from harness.corpora.corpus import open_corpus
-from harness.engine.generation import Continue, Generator, Sampling
+from harness.engine.generation import Continue, Generator
+from harness.engine.sampling import Sampling
 from harness.engine.scoring import Scorer
 from harness.errors import InputError, UnitSystemError
 from harness.model import Model, ModelCard, load_model

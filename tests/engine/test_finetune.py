@@ -5,22 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.engine.finetune import (
-    Job,
-    Lesson,
-    Recipe,
-    batches,
-    choose,
-    continuation_lesson,
-    drop_weights,
-    fine_tune,
-    job_digest,
-    load_tuned,
-    loglikelihoods,
-    target_logprobs,
-    task_tokens,
-)
-from harness.engine.generation import Continue, Generator, Sampling
+from harness.engine.example_losses import batches, loglikelihoods, target_logprobs
+from harness.engine.finetune import choose, drop_weights, fine_tune, load_tuned
+from harness.engine.finetune_config import Job, Lesson, Recipe, continuation_lesson, job_digest
+from harness.engine.finetuned_model import task_tokens
+from harness.engine.generation import Continue, Generator
+from harness.engine.sampling import Sampling
 from harness.errors import HarnessError, InputError
 from harness.segments import Text
 from harness.testing import UniformModel

@@ -21,7 +21,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from harness.engine import linear, memory, scoring
+from harness.engine import blocks, candidates, linear, memory, scoring
 from harness.engine.attention import PackedDecoder
 from harness.engine.scoring import Scorer, shard
 from harness.errors import HarnessError, InputError
@@ -41,7 +41,7 @@ TWINS = (5, 6)
 def as_if_large():
     """Small cases take what large ones do: many rounds, linear layers by oneDNN except in passes of few rows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_PASS_OVERHEAD", 1)
+        patch.setattr(blocks, "_PASS_OVERHEAD", 1)
         patch.setattr(linear, "_NARROWEST", 1)
         patch.setattr(linear, "_FEWEST_ROWS", 20)
         yield
@@ -190,7 +190,7 @@ def check(model, requests, extents, found):
 def test_answers_are_those_of_a_loop_over_pairs(model, seed, batch_tokens, pass_tokens, overhead, prune):
     requests, extents = cases(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_PASS_OVERHEAD", overhead)
+        patch.setattr(blocks, "_PASS_OVERHEAD", overhead)
         patch.setattr(scoring, "pass_tokens", lambda model: pass_tokens)
         found = answers(model, requests, batch_tokens=batch_tokens, prune=prune)
     check(model, requests, extents, found)
@@ -198,14 +198,14 @@ def test_answers_are_those_of_a_loop_over_pairs(model, seed, batch_tokens, pass_
 
 @pytest.mark.parametrize("guess", ["nothing", "at random", "everything"])
 def test_guesses_at_who_leaves_when_change_no_answer(model, monkeypatch, guess):
-    draw, wanted = random.Random(0), scoring._Group.wanted
+    draw, wanted = random.Random(0), candidates.CandidateGroup.wanted
 
     def guessed(group):
         most, least = group.lengths - group.known, np.minimum(wanted(group), 1)
         other = {"nothing": least, "everything": most, "at random": [draw.randint(0, n) for n in most]}[guess]
         return np.where(wanted(group) > 0, np.maximum(least, other), 0)
 
-    monkeypatch.setattr(scoring._Group, "wanted", guessed)
+    monkeypatch.setattr(candidates.CandidateGroup, "wanted", guessed)
     requests, extents = cases(21, size=20)
     check(model, requests, extents, answers(model, requests, batch_tokens=60))
 
@@ -237,17 +237,17 @@ def test_a_step_ends_where_what_it_reads_in_vain_costs_another_pass(monkeypatch)
     Read in vain is by steps of 1: none, of 2: 1 by the first, of 3: 2 by the first and 1 by the second, of 4 and 5:
     3 and 2.
     """
-    block = scoring._Block(np.arange(3), depth=1)
+    block = blocks.Block(np.arange(3), depth=1)
     wanted, remaining = np.array([1, 2, 5]), np.array([4, 4, 5])
     for overhead, width in {0: 1, 1: 2, 2: 2, 3: 3, 4: 3, 5: 5}.items():
-        monkeypatch.setattr(scoring, "_PASS_OVERHEAD", overhead)
+        monkeypatch.setattr(blocks, "_PASS_OVERHEAD", overhead)
         assert block.width(wanted, remaining) == width
     assert block.width(remaining, remaining) == 5
-    assert scoring._Block(np.arange(3)).width(wanted, remaining) == 1
+    assert blocks.Block(np.arange(3)).width(wanted, remaining) == 1
 
 
 def test_those_that_leave_soon_are_read_apart_from_those_that_stay():
-    block = scoring._Block(np.array([3, 5, 8, 9]), depth=2, parents=np.array([0, 1, 1, 2]))
+    block = blocks.Block(np.array([3, 5, 8, 9]), depth=2, parents=np.array([0, 1, 1, 2]))
     far, near = block.halves(np.array([7, 1, 4, 2]))
     assert (far.slots.tolist(), far.parents.tolist()) == ([3, 8], [0, 1])
     assert (near.slots.tolist(), near.parents.tolist()) == ([5, 9], [1, 2])

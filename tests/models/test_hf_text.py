@@ -5,7 +5,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from harness.engine.generation import Continue, Generator, Sampling
+from harness.engine.generation import Continue, Generator
+from harness.engine.sampling import Sampling
 from harness.errors import CheckpointError, ConfigError, InputError
 from harness.model import load_model, read_card
 from harness.segments import Speech, Text, UnitSpan

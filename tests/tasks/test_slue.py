@@ -10,7 +10,7 @@ import pytest
 from harness.corpora import _grammar
 from harness.corpora.manifest import SENTIMENTS, Entity, Utterance, read_manifest, write_manifest
 from harness.corpora.slue import COMBINED_LABELS
-from harness.engine.finetune import task_tokens
+from harness.engine.finetuned_model import task_tokens
 from harness.errors import CorpusError, InputError
 from harness.evaluation.evaluate import RunConfig, evaluate
 from harness.metrics.classification import sentiment_scores
