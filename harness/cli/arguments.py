@@ -1,50 +1,81 @@
-"""What the commands' arguments have in common."""
+"""Options that several commands have, and lists of names."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated
 
-from harness.errors import InputError
+import typer
+
+from harness.cli.config_file import add_file_settings
+from harness.errors import UsageError
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
+NoTracking = Annotated[bool, typer.Option("--no-tracking", help="do not log to MLflow")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="compute everything anew and store nothing")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="seed of every draw (default: 0)")]
 
 
-def command(
-    commands: Any, name: str, call: Callable[[argparse.Namespace], int], help_: str, example: str
-) -> argparse.ArgumentParser:
-    """Adds a command's parser, with the options that every command has."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=help_,
-        description=help_[0].upper() + help_[1:] + ".",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def complete_tasks(incomplete: str) -> list[str]:
+    """Names of tasks, for the last name of a list."""
+    from harness.task import task_registry
+
+    return _complete(incomplete, task_registry().sources())
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Names of cards, for the last name of a list."""
+    from harness.model import card_names
+
+    return _complete(incomplete, card_names())
+
+
+def complete_corpora(incomplete: str) -> list[str]:
+    """Names of corpora."""
+    from harness.corpora.corpus import corpus_registry
+
+    return _complete(incomplete, corpus_registry().sources())
+
+
+def complete_shown(incomplete: str) -> list[str]:
+    """Names of tasks and cards."""
+    return [*complete_tasks(incomplete), *complete_models(incomplete)]
+
+
+def _complete(incomplete: str, names: Iterable[str]) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, … (default: cpu)")]
+Card = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="CARD", help="card by name, or path to a YAML card", autocompletion=complete_models
+    ),
+]
+
+
+def settings_of(what: str) -> typer.models.OptionInfo:
+    """The option `--set`, which may be repeated.
+
+    Args:
+        what: what its keys are, with an example.
+    """
+    option: typer.models.OptionInfo = typer.Option(
+        "--set", metavar="KEY=VALUE", help=f"{what}; may be repeated", callback=add_file_settings
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    parser.set_defaults(call=call)
-    return parser
-
-
-def add_device_and_set(parser: argparse.ArgumentParser, what: str) -> None:
-    """Adds `--device` and `--set`."""
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default: cpu)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"{what}; may be repeated")
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; found '{text}'")
-    return int(text)
+    return option
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """Names separated by commas."""
+    """Names separated by commas.
+
+    Raises:
+        UsageError: if there is none.
+    """
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     if not names:
-        raise InputError(f"'{text}' names nothing; give names separated by commas.")
+        raise UsageError(f"'{text}' names nothing; give names separated by commas.")
     return names
-
-
-RUN_HELP = "results folder, MLflow run id, or MODEL@latest"

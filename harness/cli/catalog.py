@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from harness.cli.arguments import command
-from harness.cli.printing import print_data, print_json, print_table
+import typer
+
+from harness.cli.arguments import Json, Quiet, complete_shown
+from harness.cli.printing import Printer, print_json, print_table
+from harness.errors import UnknownNameError
 
 
-def list_command(a: argparse.Namespace) -> int:
-    """Prints what is registered."""
-    rows = {"tasks": _list_tasks, "models": _list_models, "corpora": _list_corpora}[a.what]()
-    if a.json:
+def list_registered(
+    what: Annotated[
+        Literal["tasks", "models", "corpora"], typer.Argument(metavar="WHAT", help="tasks, models or corpora")
+    ],
+    *,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List what is registered.
+
+    Example:
+        harness list models
+    """
+    rows = {"tasks": _tasks, "models": _models, "corpora": _corpora}[what]()
+    if json:
         print_json(rows)
-        return 0
+        return
     from harness.report.tables import Table
 
     columns = tuple(rows[0]) if rows else ("name",)
-    print_table(Table(f"{len(rows)} {a.what}", columns, tuple(tuple(r.values()) for r in rows)), left=True)
-    return 0
+    print_table(Table(f"{len(rows)} {what}", columns, tuple(tuple(r.values()) for r in rows)), left=True)
 
 
-def _list_tasks() -> list[dict[str, str]]:
+def _tasks() -> list[dict[str, str]]:
     from harness.task import task_registry
 
     return _registered(task_registry())
 
 
-def _list_corpora() -> list[dict[str, str]]:
+def _corpora() -> list[dict[str, str]]:
     from harness.corpora.corpus import corpus_registry
 
     return _registered(corpus_registry())
@@ -41,7 +53,7 @@ def _registered(registry: Any) -> list[dict[str, str]]:
     ]
 
 
-def _list_models() -> list[dict[str, str]]:
+def _models() -> list[dict[str, str]]:
     from harness.model import card_names, read_card
 
     cards = [read_card(name) for name in card_names()]
@@ -56,32 +68,51 @@ def _list_models() -> list[dict[str, str]]:
     ]
 
 
-def _show(a: argparse.Namespace) -> int:
-    from harness.config import plain
-    from harness.model import card_names, is_path, read_card
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="task, model, path to a card or its folder, or path/to/file.py:TASK",
+            autocompletion=complete_shown,
+        ),
+    ],
+    *,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show a task's protocol or a model's card.
+
+    Example:
+        harness show cra
+    """
+    from harness.model import card_names, is_path
     from harness.task import task_registry
 
-    if a.name in task_registry().sources() or ".py:" in a.name:
-        task = task_registry().load(a.name)
-        print_data(a, {"task": plain(task.info), "options": plain(task.Options())})
-    elif a.name in card_names() or is_path(a.name):
-        from harness.training.show import describe_checkpoint
-
-        card = read_card(a.name)
-        here = card.available and card.needs_checkpoint
-        weights = {"weights": describe_checkpoint(card.checkpoint_path)} if here else {}
-        facts = {"checkpoint_path": str(card.checkpoint_path), "available": card.available, **weights}
-        print_data(a, {**plain(card), **facts})
+    tasks, cards = task_registry().sources(), card_names()
+    if name in tasks or ".py:" in name:
+        facts = _facts_of_task(name)
+    elif name in cards or is_path(name):
+        facts = _facts_of_model(name)
     else:
-        from harness.errors import UnknownNameError
-
-        raise UnknownNameError("task or model", a.name, [*task_registry().sources(), *card_names()])
-    return 0
+        raise UnknownNameError("task or model", name, [*tasks, *cards])
+    Printer(json=json, quiet=quiet).data(facts)
 
 
-def add_list_and_show(commands: Any) -> None:
-    """Adds the parser of `harness list and show`."""
-    list_ = command(commands, "list", list_command, "list what is registered", "harness list models")
-    list_.add_argument("what", choices=("tasks", "models", "corpora"))
-    show = command(commands, "show", _show, "show a task's protocol or a model's card", "harness show cra")
-    show.add_argument("name", help="task, model, path to a card or its folder, or path/to/file.py:TASK")
+def _facts_of_task(name: str) -> dict[str, Any]:
+    from harness.config import plain
+    from harness.task import task_registry
+
+    task = task_registry().load(name)
+    return {"task": plain(task.info), "options": plain(task.Options())}
+
+
+def _facts_of_model(name: str) -> dict[str, Any]:
+    from harness.config import plain
+    from harness.model import read_card
+    from harness.training.show import describe_checkpoint
+
+    card = read_card(name)
+    here = card.available and card.needs_checkpoint
+    weights = {"weights": describe_checkpoint(card.checkpoint_path)} if here else {}
+    return {**plain(card), "checkpoint_path": str(card.checkpoint_path), "available": card.available, **weights}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-
+from harness.cli.arguments import Json, Quiet
 from harness.cli.printing import print_json
 
 
-def doctor(a: argparse.Namespace) -> int:
-    """Prints every check of the installation."""
+def doctor(*, json: Json = False, quiet: Quiet = False) -> int:
+    """Check this installation.
+
+    Example:
+        harness doctor
+    """
     from harness.doctor import checks
 
     found = checks()
-    if a.json:
+    if json:
         print_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in found])
     else:
         for c in found:

@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.report.tables import Table
 
 
-class ProgressBar:
-    """A progress bar on a terminal, a line every ten seconds elsewhere, nothing with `--quiet`; always on stderr."""
+@dataclass(frozen=True)
+class Printer:
+    """How a command was asked to print.
 
-    def __init__(self, a: argparse.Namespace) -> None:
-        self._quiet, self._last = a.quiet, time.monotonic()
+    Attributes:
+        json: data are printed as JSON rather than for reading.
+        quiet: neither progress nor remarks.
+    """
+
+    json: bool = False
+    quiet: bool = False
+
+    def say(self, text: str) -> None:
+        """Prints a remark on stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def data(self, data: Any) -> None:
+        """Prints records as YAML or JSON."""
+        if self.json:
+            print_json(data)
+            return
+        import yaml
+
+        from harness.config import plain
+
+        print(yaml.safe_dump(plain(data), sort_keys=False, allow_unicode=True, width=120).rstrip())
+
+    def progress(self) -> ProgressBar:
+        """A progress bar, shown while it is entered."""
+        return ProgressBar(quiet=self.quiet)
+
+
+class ProgressBar:
+    """A progress bar on a terminal, a line every ten seconds elsewhere, nothing where quiet; always on stderr."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet, self._last = quiet, time.monotonic()
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
 
@@ -48,13 +81,23 @@ class ProgressBar:
             print(f"{what} {done}/{total} {detail}".rstrip(), file=sys.stderr, flush=True)
 
 
+def warn(problem: object) -> None:
+    """Prints a warning on stderr, with `--quiet` too."""
+    print(f"harness: warning: {problem}", file=sys.stderr)
+
+
 def width() -> int:
     """Characters of a line of the terminal; into files and pipes lines may be as long as they like."""
     return os.get_terminal_size().columns if sys.stdout.isatty() else 10**6
 
 
 def print_table(table: Table, *, left: bool = False) -> None:
-    """Prints a table, drawn for a terminal and plain elsewhere."""
+    """Prints a table, drawn for a terminal and plain elsewhere.
+
+    Args:
+        table: what is printed.
+        left: all columns are aligned to the left.
+    """
     if not sys.stdout.isatty():
         print(table.plain())
         return
@@ -71,26 +114,8 @@ def print_table(table: Table, *, left: bool = False) -> None:
         print(note)
 
 
-def print_data(a: argparse.Namespace, data: Any) -> None:
-    """Prints data as YAML, or as JSON with `--json`."""
-    if a.json:
-        print_json(data)
-        return
-    import yaml
-
+def print_json(data: Any, *, indent: int | None = 2) -> None:
+    """Prints records as JSON."""
     from harness.config import plain
 
-    print(yaml.safe_dump(plain(data), sort_keys=False, allow_unicode=True, width=120).rstrip())
-
-
-def print_json(data: Any) -> None:
-    """Prints data as JSON."""
-    from harness.config import plain
-
-    print(json.dumps(plain(data), indent=2, ensure_ascii=False))
-
-
-def say(a: argparse.Namespace, text: str) -> None:
-    """A remark on stderr, unless `--quiet`."""
-    if not a.quiet:
-        print(text, file=sys.stderr)
+    print(json.dumps(plain(data), indent=indent, ensure_ascii=False))

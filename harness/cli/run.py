@@ -2,85 +2,213 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from harness.cli.arguments import add_device_and_set, command, names_in, positive
-from harness.cli.cache import limit_cache, row_store
-from harness.cli.printing import ProgressBar, print_json, print_table, say
+import typer
+
+from harness.cli.arguments import (
+    Device,
+    Json,
+    NoCache,
+    NoTracking,
+    Quiet,
+    Seed,
+    complete_corpora,
+    complete_models,
+    complete_tasks,
+    names_in,
+    settings_of,
+)
+from harness.cli.cache import open_row_store, temporary_cache
+from harness.cli.config_file import ConfigFile
+from harness.cli.printing import Printer, print_json, print_table, warn
+from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     from harness.results import RunResult
+    from harness.task import TaskInfo
 
 
-def _run(a: argparse.Namespace) -> int:
+def run(
+    *,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            metavar="A,B",
+            help="cards by name, paths to YAML cards, folders (./out), or models:/NAME@ALIAS",
+            autocompletion=complete_models,
+        ),
+    ],
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            metavar="T,U",
+            help="tasks by name, or path/to/file.py:TASK",
+            autocompletion=complete_tasks,
+        ),
+    ],
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            "--corpus",
+            metavar="CORPUS",
+            help="corpus by name, or a manifest .jsonl (default: the card's)",
+            autocompletion=complete_corpora,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="SPLIT", help="split of the corpus (default: its test split)"),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, help="items per task (default: the task's own number)"),
+    ] = None,
+    seed: Seed = 0,
+    batch_tokens: Annotated[
+        int,
+        typer.Option(
+            "--batch-tokens",
+            metavar="N",
+            min=1,
+            help="tokens per batch; has no effect on results (default: 8192)",
+        ),
+    ] = 8192,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="DIR", help="results folder (default: results/<run id>)"),
+    ] = None,
+    full_scores: Annotated[
+        bool,
+        typer.Option("--full-scores", help="score every candidate to its end and store all scores"),
+    ] = False,
+    devices: Annotated[
+        int,
+        typer.Option(
+            "--devices",
+            metavar="K",
+            min=1,
+            help="share the work among K processes here, with --device cuda each on a GPU of its own (default: 1)",
+        ),
+    ] = 1,
+    no_cache: NoCache = False,
+    no_tracking: NoTracking = False,
+    device: Device = "cpu",
+    settings: Annotated[list[str] | None, settings_of("option of a task, such as cra.n=200")] = None,
+    config: ConfigFile = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Evaluate models on tasks.
+
+    Example:
+        harness run --model sutlm-tiny --tasks cra --limit 50 --output out/o1
+    """
+    given = {name: value for name, value in locals().items() if name != "config"}
     from harness.config import parse_settings
     from harness.engine.distributed import Processes
-    from harness.evaluation.evaluate import RunConfig, evaluate, load_tasks, with_flag
+    from harness.evaluation.evaluate import RunConfig, evaluate, load_tasks
     from harness.model import load_model, read_card
-    from harness.report.tables import results_table
-    from harness.results import summary, write_results
+    from harness.results import write_results
 
-    processes = Processes.of_environment()
-    names, settings = names_in(a.tasks), parse_settings(a.set)
-    config = RunConfig(
+    names, options = names_in(tasks), parse_settings(settings or ())
+    run_config = RunConfig(
         tasks=names,
-        corpus=a.corpus,
-        split=a.split,
-        limit=a.limit,
-        seed=a.seed,
-        batch_tokens=a.batch_tokens,
-        settings=with_flag(names, settings, "full_scores") if a.full_scores else settings,
+        corpus=corpus,
+        split=split,
+        limit=limit,
+        seed=seed,
+        batch_tokens=batch_tokens,
+        settings=with_full_scores(names, options) if full_scores else options,
     )
-    tasks = load_tasks(config.tasks, config.settings)
-    infos = {name: task.info for name, (task, _) in tasks.items()}
-    models = _cards(names_in(a.model))
+    infos = {name: task.info for name, (task, _) in load_tasks(run_config.tasks, run_config.settings).items()}
+    models = _fetched(names_in(model))
     # Every card is read and every checkpoint looked for before the first hour is spent.
     for card in [read_card(name) for name in models]:
         card.require_checkpoint()
-    if a.devices > 1 and processes.world == 1:
-        return _run_in_several(a)
-    a.quiet = a.quiet or processes.rank > 0
-    limit_cache(a)
+    processes = Processes.of_environment()
+    if devices > 1 and processes.world == 1:
+        return _run_in_several_processes(given, devices)
+    printer = Printer(json=json, quiet=quiet or processes.rank > 0)
     results: list[RunResult] = []
-    with row_store() as store, processes.connected():
+    with temporary_cache(no_cache), open_row_store() as store, processes.connected():
         for name in models:
-            with ProgressBar(a) as progress:
-                model = load_model(name, device=processes.device(a.device))
-                result = evaluate(model, config, progress=progress.update, store=store, processes=processes)
+            with printer.progress() as progress:
+                loaded = load_model(name, device=processes.device(device))
+                result = evaluate(loaded, run_config, progress=progress.update, store=store, processes=processes)
             if processes.rank > 0:
                 continue  # the first process writes and prints what all of them have
-            folder = _output(a, result.run_id, result.model["name"], several=len(models) > 1)
+            folder = _folder(output, result, several=len(models) > 1)
             write_results(result, folder)
-            say(a, f"results in {folder}")
-            _track(a, result, infos, folder)
+            printer.say(f"results in {folder}")
+            if not no_tracking:
+                _track(printer, result, infos, folder)
             results.append(result)
-    if processes.rank > 0:
-        return 0
-    if a.json:
-        print_json([summary(r) for r in results] if len(results) > 1 else summary(results[0]))
-    else:
-        for task, info in infos.items():
-            print_table(results_table(task, results, info))
-            for result in results:
-                print(result.tasks[task].signature)
+    if processes.rank == 0:
+        _print_results(printer, results, infos)
     return 0
 
 
-def _run_in_several(a: argparse.Namespace) -> int:
-    """The same command in `--devices` processes, each of which finds its place in the environment."""
-    threads = str(max(1, (os.cpu_count() or 1) // a.devices))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(a.devices)]
+def with_full_scores(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with the option `full_scores` turned on for every task of the run that has it.
+
+    Raises:
+        ConfigError: if none has it.
+    """
+    from harness.config import merge
+    from harness.task import task_registry
+
+    tasks = [task_registry().load(name) for name in names]
+    having = [task.info.name for task in tasks if "full_scores" in {f.name for f in fields(task.Options)}]
+    if not having:
+        own = ", ".join(task.info.name for task in tasks)
+        raise ConfigError(f"--full-scores: no task of this run has an option 'full_scores'; tasks: {own}.")
+    return merge(settings, {name: {"full_scores": True} for name in having})
+
+
+def _print_results(printer: Printer, results: Sequence[RunResult], infos: Mapping[str, TaskInfo]) -> None:
+    from harness.report.tables import results_table
+    from harness.results import summary
+
+    if printer.json:
+        print_json([summary(r) for r in results] if len(results) > 1 else summary(results[0]))
+        return
+    for name, info in infos.items():
+        print_table(results_table(name, results, info))
+        for result in results:
+            print(result.tasks[name].signature)
+
+
+def _run_in_several_processes(given: Mapping[str, Any], number: int) -> int:
+    """The same command in several processes, each of which finds its place in the environment."""
+    threads = str(max(1, (os.cpu_count() or 1) // number))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
     environment = {"OMP_NUM_THREADS": threads, **os.environ}
-    return subprocess.run([*command, "-m", "harness", *a.argv], env=environment).returncode
+    return subprocess.run([*torchrun, "-m", "harness", "run", *command_line(given)], env=environment).returncode
 
 
-def _cards(names: Sequence[str]) -> tuple[str, ...]:
+def command_line(given: Mapping[str, Any]) -> list[str]:
+    """The arguments of `harness run` that stand for these arguments of `run`."""
+    words: list[str] = []
+    for name, value in given.items():
+        option = "--set" if name == "settings" else "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [option] if value else []
+        else:
+            several = value if isinstance(value, list) else [] if value is None else [value]
+            words += [f"{option}={one}" for one in several]
+    return words
+
+
+def _fetched(names: Sequence[str]) -> tuple[str, ...]:
     """Names of cards as they are; registered models are fetched and become paths to their cards."""
     if not any(name.startswith("models:/") for name in names):
         return tuple(names)
@@ -90,15 +218,13 @@ def _cards(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(fetch_model(load_tracking_config(), n)) if is_registered(n) else n for n in names)
 
 
-def _output(a: argparse.Namespace, run_id: str, model: str, *, several: bool) -> Path:
-    if a.output is None:
-        return Path("results") / run_id
-    return Path(a.output) / model if several else Path(a.output)
+def _folder(output: str | None, result: RunResult, *, several: bool) -> Path:
+    if output is None:
+        return Path("results") / result.run_id
+    return Path(output) / result.model["name"] if several else Path(output)
 
 
-def _track(a: argparse.Namespace, result: RunResult, infos: Any, folder: Path) -> None:
-    if a.no_tracking:
-        return
+def _track(printer: Printer, result: RunResult, infos: Mapping[str, TaskInfo], folder: Path) -> None:
     from harness.tracking.config import load_tracking_config
     from harness.tracking.outbox import log_or_keep
     from harness.tracking.storage import TrackingError
@@ -107,40 +233,7 @@ def _track(a: argparse.Namespace, result: RunResult, infos: Any, folder: Path) -
         logged = log_or_keep(result, load_tracking_config(), infos=infos, folder=folder)
     except TrackingError as error:
         # Loud, but the results are on disk: a lost tracking server costs no evaluation.
-        print(f"harness: warning: {error} Later, 'harness sync' sends them.", file=sys.stderr)
+        warn(f"{error} Later, 'harness sync' sends them.")
         return
-    say(a, f"MLflow run {logged.run_id}{f' at {logged.url}' if logged.url else ''}; open it with: harness ui")
-
-
-def add_run(commands: Any) -> None:
-    """Adds the parser of `harness run`."""
-    run = command(
-        commands,
-        "run",
-        _run,
-        "evaluate models on tasks",
-        "harness run --model sutlm-tiny --tasks cra --limit 50 --output out/o1",
-    )
-    run.add_argument(
-        "--model",
-        required=True,
-        metavar="A,B",
-        help="cards by name, paths to YAML cards, folders (./out), or models:/NAME@ALIAS",
-    )
-    run.add_argument("--tasks", required=True, metavar="T,U", help="tasks by name, or path/to/file.py:TASK")
-    run.add_argument("--corpus", help="corpus by name, or a manifest .jsonl (default: the card's)")
-    run.add_argument("--split", help="split of the corpus (default: its test split)")
-    run.add_argument("--limit", type=positive, help="items per task (default: the task's own number)")
-    run.add_argument("--seed", type=int, default=0, help="seed of every draw (default: 0)")
-    run.add_argument(
-        "--batch-tokens", type=positive, default=8192, help="tokens per batch; moves no number (default: 8192)"
-    )
-    run.add_argument("--output", metavar="DIR", help="results folder (default: results/<run id>)")
-    run.add_argument("--full-scores", action="store_true", help="score every candidate to its end and keep all scores")
-    run.add_argument(
-        "--devices", type=positive, default=1, metavar="K",
-        help="share the work among K processes here, with --device cuda each on a GPU of its own (default: 1)",
-    )  # fmt: skip
-    run.add_argument("--no-cache", action="store_true", help="compute everything afresh and keep nothing")
-    run.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
-    add_device_and_set(run, "option of a task, such as cra.n=200")
+    where = f" at {logged.url}" if logged.url else ""
+    printer.say(f"MLflow run {logged.run_id}{where}; open it with: harness ui")

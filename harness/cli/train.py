@@ -2,73 +2,101 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from harness.cli.arguments import add_device_and_set, command, positive
-from harness.cli.printing import ProgressBar, print_data, say
+import typer
+
+from harness.cli.arguments import Card, Device, Json, NoTracking, Quiet, complete_corpora, settings_of
+from harness.cli.config_file import ConfigFile
+from harness.cli.printing import Printer, ProgressBar, warn
 
 
-def _train(a: argparse.Namespace) -> int:
+def train(
+    *,
+    model: Card,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            "--corpus",
+            metavar="CORPUS",
+            help="train on this corpus instead of the card's: another model, called <name>-<corpus>",
+            autocompletion=complete_corpora,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="DIR", help="checkpoint folder (default: $HARNESS_HOME/checkpoints/<name>)"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", min=1, help="optimizer steps (default: the card's)")
+    ] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option("--batch-tokens", metavar="N", min=1, help="tokens per step (default: the card's)")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", help="seed of weights and data order (default: the card's)"),
+    ] = None,
+    no_tracking: NoTracking = False,
+    device: Device = "cpu",
+    settings: Annotated[list[str] | None, settings_of("part of the card, such as training.learning_rate=1e-3")] = None,
+    config: ConfigFile = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the model of a card; the same command resumes.
+
+    Example:
+        harness train --model sutlm-tiny --output out/tiny --set training.mixture.ast=2
+    """
     from harness.config import merge, parse_settings, plain
     from harness.model import read_card
     from harness.training.train import runnable_as, train_model, training_card
 
-    asked = {"steps": a.steps, "batch_tokens": a.batch_tokens, "seed": a.seed}
-    settings = merge(parse_settings(a.set), {"training": {k: v for k, v in asked.items() if v is not None}})
-    card = training_card(read_card(a.model), corpus=a.corpus, settings=settings)
-    logger = _training_logger(a, card)
-    with ProgressBar(a) as progress:
-
-        def on_step(step: Any) -> None:
-            dev = "".join(f" {k} {v:.3f}" for k, v in step.dev.items())
-            progress.update(
-                "training", step.step, step.steps, f"loss {step.loss:.3f}{dev} {step.tokens_per_s:,.0f} tokens/s"
-            )
-            if logger:
-                logger.log(
-                    step.step,
-                    {
-                        "loss": step.loss,
-                        "learning_rate": step.learning_rate,
-                        "grad_norm": step.grad_norm,
-                        "tokens": step.tokens,
-                        "tokens_per_s": step.tokens_per_s,
-                        **step.dev,
-                    },
-                )
-
-        try:
+    asked = {"steps": steps, "batch_tokens": batch_tokens, "seed": seed}
+    changes = merge(parse_settings(settings or ()), {"training": {k: v for k, v in asked.items() if v is not None}})
+    card = training_card(read_card(model), corpus=corpus, settings=changes)
+    printer = Printer(json=json, quiet=quiet)
+    logger = None if no_tracking else _training_logger(card)
+    try:
+        with printer.progress() as progress:
             trained = train_model(
                 card,
-                output=Path(a.output) if a.output else None,
-                device=a.device,
-                on_step=on_step,
+                output=Path(output) if output else None,
+                device=device,
+                on_step=lambda step: _report(step, progress, logger),
                 progress=progress.update,
             )
-        except BaseException:
-            if logger:
-                _close(logger, "FAILED")
-            raise
+    except BaseException:
+        if logger:
+            _close(logger, "FAILED")
+        raise
     if logger:
-        _register_trained(a, logger, card, trained)
+        _register_trained(printer, logger, card, trained)
         _close(logger)
-    print_data(a, plain(trained))
+    printer.data(plain(trained))
     if trained.num_without_word_times:
-        say(a, f"{trained.num_without_word_times:,} utterances have no word times: AST left them out")
+        printer.say(f"{trained.num_without_word_times:,} utterances have no word times: AST left them out")
     if trained.num_cut:
-        say(a, f"{trained.num_cut:,} documents were longer than a row and lost their end")
-    here = read_card(a.model)
+        printer.say(f"{trained.num_cut:,} documents were longer than a row and lost their end")
+    here = read_card(model)
     if here.sha256 not in (None, trained.sha256) and here.checkpoint_path.resolve() == trained.checkpoint.resolve():
-        say(a, f"the card '{here.name}' looks here for other weights; give it sha256: {trained.sha256}")
-    say(a, f"evaluate it with: harness run --model {runnable_as(a.model, trained)} --tasks cra")
-    return 0
+        printer.say(f"the card '{here.name}' looks here for other weights; give it sha256: {trained.sha256}")
+    printer.say(f"evaluate it with: harness run --model {runnable_as(model, trained)} --tasks cra")
 
 
-def _register_trained(a: argparse.Namespace, logger: Any, card: Any, trained: Any) -> None:
+def _report(step: Any, progress: ProgressBar, logger: Any) -> None:
+    dev = "".join(f" {k} {v:.3f}" for k, v in step.dev.items())
+    detail = f"loss {step.loss:.3f}{dev} {step.tokens_per_s:,.0f} tokens/s"
+    progress.update("training", step.step, step.steps, detail)
+    if logger:
+        logged = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_s")
+        logger.log(step.step, {**{name: getattr(step, name) for name in logged}, **step.dev})
+
+
+def _register_trained(printer: Printer, logger: Any, card: Any, trained: Any) -> None:
     """With `logging.registry`, the checkpoint becomes a version of its card's name."""
     from harness.tracking.config import load_tracking_config
     from harness.tracking.storage import TrackingError
@@ -80,9 +108,9 @@ def _register_trained(a: argparse.Namespace, logger: Any, card: Any, trained: An
     card = replace(card, checkpoint=str(trained.checkpoint.absolute()), sha256=trained.sha256)
     fingerprint = adapter_registry().load(card.adapter)(card, device="cpu").fingerprint
     try:
-        say(a, f"registered as {logger.register(card, fingerprint=fingerprint)}")
+        printer.say(f"registered as {logger.register(card, fingerprint=fingerprint)}")
     except TrackingError as error:
-        print(f"harness: warning: {error}", file=sys.stderr)
+        warn(error)
 
 
 def _close(logger: Any, status: str = "FINISHED") -> None:
@@ -91,12 +119,10 @@ def _close(logger: Any, status: str = "FINISHED") -> None:
     try:
         logger.close(status)
     except TrackingError as error:
-        print(f"harness: warning: {error}", file=sys.stderr)
+        warn(error)
 
 
-def _training_logger(a: argparse.Namespace, card: Any) -> Any:
-    if a.no_tracking:
-        return None
+def _training_logger(card: Any) -> Any:
     from harness.config import digest
     from harness.tracking.config import load_tracking_config
     from harness.tracking.storage import TrackingError
@@ -110,23 +136,5 @@ def _training_logger(a: argparse.Namespace, card: Any) -> Any:
             {"kind": "training", "model": card.name, "key": digest([card.name, card.training, card.architecture])[:16]},
         )
     except TrackingError as error:
-        print(f"harness: warning: {error}", file=sys.stderr)
+        warn(error)
         return None
-
-
-def add_train(commands: Any) -> None:
-    """Adds the parser of `harness train`."""
-    train = command(
-        commands, "train", _train, "train the model of a card; the same command resumes",
-        "harness train --model sutlm-tiny --output out/tiny --set training.mixture.ast=2",
-    )  # fmt: skip
-    train.add_argument("--model", required=True, help="card by name, or path to a YAML card")
-    train.add_argument(
-        "--corpus", help="train on this corpus instead of the card's: another model, called <name>-<corpus>"
-    )
-    train.add_argument("--output", metavar="DIR", help="checkpoint folder (default: $HARNESS_HOME/checkpoints/<name>)")
-    train.add_argument("--steps", type=positive, help="optimizer steps (default: the card's)")
-    train.add_argument("--batch-tokens", type=positive, help="tokens per step (default: the card's)")
-    train.add_argument("--seed", type=int, help="seed of weights and data order (default: the card's)")
-    train.add_argument("--no-tracking", action="store_true", help="do not log to MLflow")
-    add_device_and_set(train, "part of the card, such as training.learning_rate=1e-3")

@@ -1,0 +1,107 @@
+"""`--config FILE.yaml`: options of a command from a file, beneath those of the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+#: Where the pairs that the file gives under `set` wait for those of the command line.
+_PAIRS = "harness.cli.config_file.pairs"
+
+
+def read_config(ctx: typer.Context, value: Path | None) -> Path | None:
+    """Takes the options of a YAML file as the defaults of the command that is being parsed.
+
+    Raises:
+        ConfigError: if the file is absent, is not a mapping, or has a key or a value that does not fit the command.
+    """
+    if value is not None and not ctx.resilient_parsing:
+        options = _options(value, ctx)
+        ctx.meta[_PAIRS] = _pairs(options.pop("set", None) or {})
+        ctx.default_map = options
+    return value
+
+
+def add_file_settings(ctx: typer.Context, value: list[str] | None) -> list[str]:
+    """The pairs of `--set`, after those of the file: where two give the same key, the later wins."""
+    return [*ctx.meta.get(_PAIRS, ()), *(value or ())]
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="options from a YAML file, by their names, and 'set'; the command line wins",
+        callback=read_config,
+        is_eager=True,
+        expose_value=False,
+    ),
+]
+
+
+def _options(file: Path, ctx: typer.Context) -> dict[str, Any]:
+    """The file's options by the names of the command's parameters; `set` stays a mapping."""
+    from harness.config import build, read_yaml
+    from harness.errors import ConfigError
+
+    found: dict[str, Any] = {}
+    for key, value in read_yaml(file).items():
+        name = str(key).replace("-", "_")
+        if name in found:
+            raise ConfigError(f"{file}: '{name}' is given twice, as '{key}' too.")
+        found[name] = value
+    parameters = _parameters(ctx)
+    record: Any = build(_schema(parameters, ctx), found, where=str(file))
+    options: dict[str, Any] = {}
+    for name in found:
+        value = getattr(record, name)
+        if value is not None:  # null leaves an option as it is
+            parameter = name if name == "set" else parameters[name].name
+            options[parameter] = ",".join(value) if isinstance(value, list) else value
+    return options
+
+
+def _parameters(ctx: typer.Context) -> dict[str, Any]:
+    """The command's parameters that a file may give, by the names of their options, with `_` for `-`."""
+    named = {p.opts[0].lstrip("-").replace("-", "_"): p for p in ctx.command.params if p.opts[0].startswith("--")}
+    return {name: parameter for name, parameter in named.items() if name != "config"}
+
+
+def _schema(parameters: dict[str, Any], ctx: typer.Context) -> type:
+    """A record with the command's options as its fields: none is required, and none is converted from another type."""
+    import pydantic
+
+    hints = get_type_hints(ctx.command.callback)
+    fields = [(name, _type(name, p, hints[p.name]) | None, None) for name, p in parameters.items()]
+    record: type = dataclasses.make_dataclass("Options", fields, frozen=True)
+    checked: type = pydantic.dataclasses.dataclass(record, config=pydantic.ConfigDict(extra="forbid", strict=True))
+    return checked
+
+
+def _type(name: str, parameter: Any, hint: Any) -> Any:
+    import pydantic
+
+    if name == "set":
+        return dict[str, Any]
+    if parameter.min is not None:
+        return Annotated[int, pydantic.Field(ge=parameter.min)]
+    if "," in (parameter.metavar or ""):  # names separated by commas, which YAML may also give as a list
+        return str | list[str]
+    return hint
+
+
+def _pairs(settings: dict[str, Any]) -> list[str]:
+    """A nested mapping as `--set` has it: `["cra.n=200"]`."""
+    import yaml
+
+    from harness.config import flatten
+
+    def text(value: Any) -> str:
+        dumped: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+        return dumped.removesuffix("...\n").strip()
+
+    return [f"{key}={text(value)}" for key, value in flatten(settings).items()]
