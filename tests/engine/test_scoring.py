@@ -29,7 +29,7 @@ from harness.metrics.retrieval import normalize, rank_of_gold
 from harness.model import Hidden, card_names, read_card
 from harness.segments import Text
 from harness.task import Loglikelihoods, Ranking, RankScore, Request, Unscorable
-from tests import reference
+from tests.engine import reference
 
 VOCABULARY = 24
 TIE = 1e-4

@@ -22,7 +22,7 @@ from harness.model import load_model
 from harness.results import Item
 from harness.segments import AudioSpan, Text
 from harness.task import Request, task_registry
-from tests import word_models
+from tests.tasks import word_models
 
 NOUNS, VERBS = ["cat", "dog", "king"], ["saw", "met", "fed", "lost"]
 
