@@ -93,7 +93,7 @@ class ModelCard:
 
 
 class Past(Protocol):
-    """What a pass kept of its rows, for a later pass to go on from."""
+    """The KV cache of the rows of a pass, for a later pass to go on from."""
 
     def select(self, rows: Tensor) -> Past:
         """The same of some rows, `(rows,)` indices, in that order."""
@@ -104,7 +104,7 @@ class Past(Protocol):
 class Hidden:
     """Final hidden states `(batch, time, width)` and, if asked for, a `Past` to go on from.
 
-    A model that keeps nothing useful leaves `past` None: engines then read sequences anew.
+    A model without a KV cache leaves `past` None: engines then read sequences anew.
     """
 
     states: Tensor
@@ -150,8 +150,10 @@ class Model(Protocol):
         """The segments that ids stand for; specials are dropped."""
         ...
 
-    def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
-        """Hidden states of `(batch, time)` ids padded on the right to `lengths`; `keep` returns keys/values.
+    def forward(
+        self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, use_cache: bool = False
+    ) -> Hidden:
+        """Hidden states of `(batch, time)` ids padded on the right to `lengths`; `use_cache` returns a KV cache.
 
         Rows go on from `past` each at its own length: what was padding there is seen by nothing. A `past` is used up.
         """

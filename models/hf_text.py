@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.config import STRICT, build, digest, file_digest
-from harness.engine.kv_cache import KeptRows, read_rows
+from harness.engine.kv_cache import KVCache, read_rows
 from harness.errors import CheckpointError, InputError
 from harness.model import Hidden, ModelCard
 from harness.segments import Modality, Prompt, Segment, Text
@@ -108,10 +108,10 @@ class HfText:
         return (Text(text),) if text else ()
 
     def forward(
-        self, ids: Tensor, *, lengths: Tensor | None = None, past: KeptRows | None = None, keep: bool = False
+        self, ids: Tensor, *, lengths: Tensor | None = None, past: KVCache | None = None, use_cache: bool = False
     ) -> Hidden:
         """Final hidden states of right-padded `(batch, time)` ids."""
-        return read_rows(self.module.base_model, ids, lengths=lengths, past=past, keep=keep)
+        return read_rows(self.module.base_model, ids, lengths=lengths, past=past, use_cache=use_cache)
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits."""

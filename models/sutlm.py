@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from harness.config import STRICT, build, digest
-from harness.engine.kv_cache import KeptRows, read_rows
+from harness.engine.kv_cache import KVCache, read_rows
 from harness.errors import InputError, UnitSystemError
 from harness.model import Hidden, ModelCard
 from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text, UnitSpan
@@ -113,10 +113,10 @@ class Sutlm:
         return tuple(segments)
 
     def forward(
-        self, ids: Tensor, *, lengths: Tensor | None = None, past: KeptRows | None = None, keep: bool = False
+        self, ids: Tensor, *, lengths: Tensor | None = None, past: KVCache | None = None, use_cache: bool = False
     ) -> Hidden:
         """Final hidden states of right-padded `(batch, time)` ids."""
-        return read_rows(self.module.model.decoder, ids, lengths=lengths, past=past, keep=keep)
+        return read_rows(self.module.model.decoder, ids, lengths=lengths, past=past, use_cache=use_cache)
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits over the joint vocabulary."""

@@ -17,9 +17,9 @@ import numpy as np
 from harness.config import digest
 from harness.corpora.corpus import Corpus
 from harness.corpora.manifest import Utterance
-from harness.engine.finetune import choose, drop_weights, load_tuned
-from harness.engine.finetune_config import Job, Lesson, job_digest
-from harness.engine.finetuned_model import Tuned, task_tokens
+from harness.engine.finetune import choose, drop_weights, load_fine_tuned
+from harness.engine.finetune_config import FineTuning, TrainingExample, fine_tuning_digest
+from harness.engine.finetuned_model import FineTunedModel, task_tokens
 from harness.engine.generation import Continue, Generator
 from harness.engine.sampling import Sampling
 from harness.errors import CorpusError, InputError
@@ -71,12 +71,14 @@ class TransferTask(ABC):
         """Outputs of the classification head; 0 for none."""
 
     @abstractmethod
-    def lesson(self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: Any, options: Any) -> Lesson:
+    def lesson(
+        self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: Any, options: Any
+    ) -> TrainingExample:
         """What is to be learned of an utterance in one modality."""
 
     @abstractmethod
     def predict(
-        self, tuned: Tuned, segments: Mapping[str, Segment], options: Any, *, longest: int, batch_tokens: int
+        self, tuned: FineTunedModel, segments: Mapping[str, Segment], options: Any, *, longest: int, batch_tokens: int
     ) -> Iterator[tuple[str, Any]]:
         """Predictions as JSON values by id; `longest` is the number of targets of the longest lesson."""
 
@@ -108,7 +110,7 @@ class TransferTask(ABC):
         """Weight in the loss of each training utterance."""
         return [1.0] * len(golds)
 
-    def needed(self, tuned: Tuned, segment: Segment, options: Any, longest: int) -> int:
+    def needed(self, tuned: FineTunedModel, segment: Segment, options: Any, longest: int) -> int:
         """Tokens that the utterance and what is predicted of it may take together."""
         return len(self.context(tuned, tuned.tokens, segment)) + longest
 
@@ -237,8 +239,8 @@ class TransferTask(ABC):
             train, dev = lessons[condition]
             recipe = options.recipe(rate)
             own = session.seed * options.seeds + seed
-            job = Job(self.tokens(session.model), self.num_classes(options), recipe, own, train, dev)
-            return Training(condition, seed, job, job_digest(session.model, job))
+            job = FineTuning(self.tokens(session.model), self.num_classes(options), recipe, own, train, dev)
+            return Training(condition, seed, job, fine_tuning_digest(session.model, job))
 
         rates = {c: [training(c, rate, 0) for rate in options.learning_rates] for c in plan.train_on}
         records = records_of(session, [t for tried in rates.values() for t in tried], "training")
@@ -247,14 +249,14 @@ class TransferTask(ABC):
             best = choose([t.job for t in tried], [records[t.digest] for t in tried])
             for other in (t for t in tried if t is not tried[best]):
                 drop_weights(session.model, other.job)
-            rate = tried[best].job.recipe.learning_rate
+            rate = tried[best].job.config.learning_rate
             trainings += [tried[best], *(training(condition, rate, seed) for seed in range(1, options.seeds))]
         records |= records_of(session, [t for t in trainings if t.digest not in records], "training, more seeds")
         return [replace(t, record=records[t.digest]) for t in trainings]
 
     def _lessons(
         self, model: Model, plan: TransferPlan, condition: TrainOn, options: Any
-    ) -> tuple[tuple[Lesson, ...], tuple[Lesson, ...]]:
+    ) -> tuple[tuple[TrainingExample, ...], tuple[TrainingExample, ...]]:
         weights, tokens = self.weights([e.gold for e in plan.train], options), task_tokens(model, self.tokens(model))
         out = []
         for examples, weighed in ((plan.train, weights), (plan.dev, [1.0] * len(plan.dev))):
@@ -307,7 +309,7 @@ class TransferTask(ABC):
             wanted = set(ids)
             todo = [(cell, {i: s for i, s in cell.inputs.items() if cell.request(i) in wanted}) for cell in cells]
             for training in dict.fromkeys(cell.training for cell, own in todo if own):
-                tuned = load_tuned(session.model, training.job)
+                tuned = load_fine_tuned(session.model, training.job)
                 longest = max(len(lesson.targets) for lesson in training.job.train)
                 for cell, own in todo:
                     if cell.training == training and own:
@@ -316,7 +318,13 @@ class TransferTask(ABC):
         return session.records(asked, compute, what="testing")
 
     def _predict_cell(
-        self, tuned: Tuned, cell: Cell, inputs: Mapping[str, Segment], options: Any, longest: int, batch_tokens: int
+        self,
+        tuned: FineTunedModel,
+        cell: Cell,
+        inputs: Mapping[str, Segment],
+        options: Any,
+        longest: int,
+        batch_tokens: int,
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         tuned.prepare(list(inputs.values()))
         lengths = {i: self.needed(tuned, s, options, longest) for i, s in inputs.items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.corpora.corpus import Corpus
 from harness.engine.finetune import fine_tune
-from harness.engine.finetune_config import Job
+from harness.engine.finetune_config import FineTuning
 from harness.errors import CorpusError, UnknownNameError
 from harness.model import Model, read_card
 from harness.results import Item
@@ -45,7 +45,7 @@ class Training:
 
     condition: TrainOn
     seed: int
-    job: Job
+    job: FineTuning
     digest: str
     record: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -55,7 +55,7 @@ class Training:
     def item(self) -> Item:
         """As a record of the task."""
         head = {"id": f"training.{self.condition}/seed{self.seed}", "condition": self.condition, "seed": self.seed}
-        return {**head, "learning_rate": self.job.recipe.learning_rate, "weights": self.digest, **self.record}
+        return {**head, "learning_rate": self.job.config.learning_rate, "weights": self.digest, **self.record}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def train_split(session: Session) -> Corpus:
 
 def records_of(session: Session, trainings: Sequence[Training], what: str) -> dict[str, Mapping[str, Any]]:
     """The record of each training by digest, trained now unless it was before."""
-    names = {f"{t.condition}/{t.job.recipe.learning_rate:g}/seed{t.seed}": t for t in trainings}
+    names = {f"{t.condition}/{t.job.config.learning_rate:g}/seed{t.seed}": t for t in trainings}
 
     def compute(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         for i in ids:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
-from harness.engine.finetune_config import Recipe
+from harness.engine.finetune_config import FineTuneConfig
 from harness.errors import InputError
 from harness.segments import Modality
 
@@ -62,9 +62,9 @@ class TransferOptions:
         for rate in self.learning_rates:
             self.recipe(rate)
 
-    def recipe(self, learning_rate: float) -> Recipe:
+    def recipe(self, learning_rate: float) -> FineTuneConfig:
         """How weights are trained at a learning rate."""
-        return Recipe(
+        return FineTuneConfig(
             method=self.method,
             learning_rate=learning_rate,
             epochs=self.epochs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from harness.engine.finetuned_model import Tuned
+from harness.engine.finetuned_model import FineTunedModel
 from harness.engine.generation import Continue, Generator
 from harness.engine.sampling import Sampling
 from harness.model import Model
@@ -39,7 +39,7 @@ def _switch_to_text(model: Model) -> list[int]:
 
 
 def written(
-    tuned: Tuned,
+    tuned: FineTunedModel,
     context: Callable[[Model, Mapping[str, int], Segment], list[int]],
     segments: Mapping[str, Segment],
     longest: int,

@@ -21,8 +21,8 @@ from harness.config import STRICT
 from harness.corpora.manifest import Utterance
 from harness.corpora.slue import COMBINED_LABELS
 from harness.engine.example_losses import target_logprobs
-from harness.engine.finetune_config import Lesson, continuation_lesson
-from harness.engine.finetuned_model import Tuned, task_tokens
+from harness.engine.finetune_config import TrainingExample, continuation_example
+from harness.engine.finetuned_model import FineTunedModel, task_tokens
 from harness.errors import InputError
 from harness.metrics.ner import micro_f1, seqeval_scores
 from harness.metrics.tags import END_TAG, bio_mentions, format_tags, parse_tags, strip_tags
@@ -160,16 +160,22 @@ class SlueNer(TransferTask):
         segment: Segment,
         gold: Mapping[str, Any],
         options: SlueNerOptions,
-    ) -> Lesson:
+    ) -> TrainingExample:
         """The tagged transcript and the end, or the class of each word."""
         context = self.context(model, tokens, segment)
         if options.head == "tokens":
             return self._words_lesson(model, context, gold["text"])
         end = self.end(model, tokens)
-        return continuation_lesson(context, [*_tagged_ids(model, tokens, gold["text"]), end])
+        return continuation_example(context, [*_tagged_ids(model, tokens, gold["text"]), end])
 
     def predict(
-        self, tuned: Tuned, segments: Mapping[str, Segment], options: SlueNerOptions, *, longest: int, batch_tokens: int
+        self,
+        tuned: FineTunedModel,
+        segments: Mapping[str, Segment],
+        options: SlueNerOptions,
+        *,
+        longest: int,
+        batch_tokens: int,
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """The tagged transcript with its mentions."""
         if options.head == "generation":
@@ -185,7 +191,7 @@ class SlueNer(TransferTask):
             labels = [_BIO[k] for k in logprobs.argmax(-1).tolist()]
             yield names[i], {"entities": [list(m) for m in bio_mentions(texts[i].split(), labels)], "bio": labels}
 
-    def needed(self, tuned: Tuned, segment: Segment, options: SlueNerOptions, longest: int) -> int:
+    def needed(self, tuned: FineTunedModel, segment: Segment, options: SlueNerOptions, longest: int) -> int:
         """With `tokens` about the text twice."""
         if options.head == "tokens":
             return 2 * len(self.context(tuned, tuned.tokens, segment))
@@ -228,13 +234,13 @@ class SlueNer(TransferTask):
             metrics[f"slue_ner.{cell}.seqeval_f1"] = Metric(float(np.mean(found)), len(rows) // len(found), True)
         return metrics
 
-    def _words_lesson(self, model: Model, context: Sequence[int], tagged: str) -> Lesson:
+    def _words_lesson(self, model: Model, context: Sequence[int], tagged: str) -> TrainingExample:
         """Text, task token, the text again word by word: the second time, all of it has been read."""
         ids, places = list(context), []
         for word in strip_tags(tagged).split():
             ids += model.encode_continuation(Text(word))
             places.append(len(ids) - 1)
-        return Lesson(tuple(ids), tuple(places), tuple(_BIO.index(label) for label in _bio(tagged)))
+        return TrainingExample(tuple(ids), tuple(places), tuple(_BIO.index(label) for label in _bio(tagged)))
 
 
 def _of_labels(counts: Counter[tuple[str, str]]) -> Counter[str]:
@@ -265,7 +271,7 @@ def _tagged_ids(model: Model, tokens: Mapping[str, int], tagged: str) -> list[in
     return ids
 
 
-def _tagged_text(tuned: Tuned, ids: Sequence[int]) -> str:
+def _tagged_text(tuned: FineTunedModel, ids: Sequence[int]) -> str:
     """What `_tagged_ids` encodes; other task tokens are dropped."""
     tags = {tuned.tokens[tag]: tag for tag in _TAGS}
     words = []

@@ -17,8 +17,8 @@ from pydantic.dataclasses import dataclass
 from harness.config import STRICT
 from harness.corpora.manifest import SENTIMENTS, Utterance
 from harness.engine.example_losses import loglikelihoods, target_logprobs
-from harness.engine.finetune_config import Lesson, continuation_lesson
-from harness.engine.finetuned_model import Tuned, task_tokens
+from harness.engine.finetune_config import TrainingExample, continuation_example
+from harness.engine.finetuned_model import FineTunedModel, task_tokens
 from harness.errors import InputError
 from harness.metrics.classification import macro_f1
 from harness.model import Model
@@ -145,13 +145,13 @@ class SlueSa(TransferTask):
 
     def lesson(
         self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: str, options: SlueSaOptions
-    ) -> Lesson:
+    ) -> TrainingExample:
         """The class, or the word for it and the end."""
         context = self.context(model, tokens, segment)
         if options.head == "classifier":
-            return Lesson(tuple(context), (len(context) - 1,), (SENTIMENTS.index(gold),))
+            return TrainingExample(tuple(context), (len(context) - 1,), (SENTIMENTS.index(gold),))
         end = self.end(model, tokens)
-        return continuation_lesson(context, [*model.encode_continuation(Text(gold.lower())), end])
+        return continuation_example(context, [*model.encode_continuation(Text(gold.lower())), end])
 
     def weights(self, golds: Sequence[str], options: SlueSaOptions) -> list[float]:
         """Equal, or each class as much as the others."""
@@ -161,7 +161,13 @@ class SlueSa(TransferTask):
         return [len(golds) / (len(counts) * counts[gold]) for gold in golds]
 
     def predict(
-        self, tuned: Tuned, segments: Mapping[str, Segment], options: SlueSaOptions, *, longest: int, batch_tokens: int
+        self,
+        tuned: FineTunedModel,
+        segments: Mapping[str, Segment],
+        options: SlueSaOptions,
+        *,
+        longest: int,
+        batch_tokens: int,
     ) -> Iterator[tuple[str, str]]:
         """A label, or with `generation` whatever is written."""
         if options.head == "generation":
@@ -179,7 +185,7 @@ class SlueSa(TransferTask):
             yield from zip(names, (SENTIMENTS[k] for k in found.argmax(1)), strict=True)
 
     def _written(
-        self, tuned: Tuned, segments: Mapping[str, Segment], longest: int, batch_tokens: int
+        self, tuned: FineTunedModel, segments: Mapping[str, Segment], longest: int, batch_tokens: int
     ) -> Iterator[tuple[str, str]]:
         for name, ids in written(tuned, self.context, segments, longest, batch_tokens):
             answer = text_of(tuned.decode(ids))

@@ -35,8 +35,8 @@ class TinyDecoder(UniformModel):
         self.fingerprint = digest(["tests.tiny_decoder", seed])
         self.calls, self.kill_at, self.seconds, self.log = 0, kill_at, seconds, Path(log)
 
-    def forward(self, ids, *, lengths=None, past=None, keep=False):
-        return read_rows(self.module.model.decoder, ids, lengths=lengths, past=past, keep=keep)
+    def forward(self, ids, *, lengths=None, past=None, use_cache=False):
+        return read_rows(self.module.model.decoder, ids, lengths=lengths, past=past, use_cache=use_cache)
 
     def logits(self, states):
         self.calls += 1

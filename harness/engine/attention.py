@@ -84,7 +84,7 @@ class Pass:
         prefixes: prompts, each of a range of tokens.
         past: keys and values of rows read earlier, equally many tokens of each.
         parents: `(rows,)` which of `past` each row goes on from; None means the same rows.
-        keep: whether to leave keys and values.
+        use_cache: whether to leave keys and values.
         longest: no sequence is longer, prompt included.
         left: keys and values of the rows, past included; padded on the right.
     """
@@ -93,7 +93,7 @@ class Pass:
     prefixes: Sequence[Prefix] = ()
     past: Sequence[Layer] | None = None
     parents: Tensor | None = None
-    keep: bool = False
+    use_cache: bool = False
     longest: int = 0
     left: dict[int, Layer] = field(default_factory=dict)
 
@@ -105,14 +105,14 @@ class Pass:
             if self.parents is not None:
                 before = before[0].index_select(0, self.parents), before[1].index_select(0, self.parents)
             key, value = torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
-        if self.keep:
+        if self.use_cache:
             self.left[layer] = key, value
         if repeats := query.shape[1] // key.shape[1] - 1:
             key, value = (t.repeat_interleave(repeats + 1, 1) for t in (key, value))
         out, total = _attention(self.packing.pad(query), key, value, scale, causal=True)
         return self.packing.unpad(out), self.packing.unpad(total)
 
-    def kept(self) -> list[Layer]:
+    def cached(self) -> list[Layer]:
         """Keys and values left, by layer."""
         return [self.left[i] for i in range(len(self.left))]
 
@@ -236,9 +236,9 @@ class PackedDecoder:
         with self.attached():
             if self.module.config._attn_implementation != _NAME:
                 return False
-            first = Pass(Packing([3], device), keep=True)
+            first = Pass(Packing([3], device), use_cache=True)
             self.read(prompt, torch.arange(3, device=device), first)
-            second = Pass(Packing([2, 3], device), [Prefix(0, 5, first.kept())])
+            second = Pass(Packing([2, 3], device), [Prefix(0, 5, first.cached())])
             found = self.read(torch.cat(rows).to(device), torch.tensor([3, 4, 3, 4, 5], device=device), second)
         expected = torch.cat([model.forward(torch.cat([ids[:3], r])[None].to(device)).states[0, 3:] for r in rows])
         difference = (found - expected).float().norm() / expected.float().norm()

@@ -7,30 +7,32 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from harness.engine.finetune_config import Lesson
-from harness.engine.finetuned_model import Tuned
+from harness.engine.finetune_config import TrainingExample
+from harness.engine.finetuned_model import FineTunedModel
 
 #: Tokens of one training pass, padding included; an optimizer step of more takes several passes.
 PASS_TOKENS = 8192
 
 
 @torch.inference_mode()
-def target_logprobs(tuned: Tuned, lessons: Sequence[Lesson], *, batch_tokens: int) -> Iterator[tuple[int, Tensor]]:
-    """Log-probabilities `(places, outputs)` (nats, float32, on the CPU) at the places of each lesson, by its index.
+def target_logprobs(
+    tuned: FineTunedModel, examples: Sequence[TrainingExample], *, batch_tokens: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Log-probabilities `(positions, outputs)` (nats, float32, on the CPU) at the positions of each example, by index.
 
-    They come batch by batch, the longest lessons first.
+    They come batch by batch, the longest examples first.
     """
-    for batch in batches([len(lesson.ids) for lesson in lessons], batch_tokens):
-        chosen = [lessons[i] for i in batch]
+    for batch in batches([len(example.ids) for example in examples], batch_tokens):
+        chosen = [examples[i] for i in batch]
         logprobs = _logits(tuned, chosen).float().log_softmax(-1).cpu()
-        yield from zip(batch, logprobs.split([len(lesson.places) for lesson in chosen]), strict=True)
+        yield from zip(batch, logprobs.split([len(example.positions) for example in chosen]), strict=True)
 
 
-def loglikelihoods(tuned: Tuned, lessons: Sequence[Lesson], *, batch_tokens: int) -> list[float]:
-    """Sum over the targets of each lesson (nats, ≤ 0)."""
-    out = [0.0] * len(lessons)
-    for i, logprobs in target_logprobs(tuned, lessons, batch_tokens=batch_tokens):
-        out[i] = float(logprobs.gather(1, torch.tensor(lessons[i].targets)[:, None]).double().sum())
+def loglikelihoods(tuned: FineTunedModel, examples: Sequence[TrainingExample], *, batch_tokens: int) -> list[float]:
+    """Sum over the targets of each example (nats, ≤ 0)."""
+    out = [0.0] * len(examples)
+    for i, logprobs in target_logprobs(tuned, examples, batch_tokens=batch_tokens):
+        out[i] = float(logprobs.gather(1, torch.tensor(examples[i].targets)[:, None]).double().sum())
     return out
 
 
@@ -43,34 +45,34 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
         order = order[size:]
 
 
-def total_loss(tuned: Tuned, lessons: Sequence[Lesson]) -> Tensor:
+def total_loss(tuned: FineTunedModel, examples: Sequence[TrainingExample]) -> Tensor:
     """Weighted sum of the cross-entropies of all targets."""
     device = tuned.device
-    targets = torch.tensor([t for lesson in lessons for t in lesson.targets], device=device)
-    weights = torch.tensor([lesson.weight for lesson in lessons for _ in lesson.targets], device=device)
-    each = nn.functional.cross_entropy(_logits(tuned, lessons).float(), targets, reduction="none")
+    targets = torch.tensor([t for example in examples for t in example.targets], device=device)
+    weights = torch.tensor([example.weight for example in examples for _ in example.targets], device=device)
+    each = nn.functional.cross_entropy(_logits(tuned, examples).float(), targets, reduction="none")
     return (each * weights).sum()
 
 
-def _logits(tuned: Tuned, lessons: Sequence[Lesson]) -> Tensor:
-    """`(targets of all lessons, outputs)`."""
-    longest = max(len(lesson.ids) for lesson in lessons)
-    rows = [[*lesson.ids, *[0] * (longest - len(lesson.ids))] for lesson in lessons]
+def _logits(tuned: FineTunedModel, examples: Sequence[TrainingExample]) -> Tensor:
+    """`(targets of all examples, outputs)`."""
+    longest = max(len(example.ids) for example in examples)
+    rows = [[*example.ids, *[0] * (longest - len(example.ids))] for example in examples]
     # Padding on the right reaches no earlier state of a causal decoder: no mask is needed, and none is faster.
     states = tuned.forward(torch.tensor(rows, device=tuned.device)).states
-    flat = [row * longest + place for row, lesson in enumerate(lessons) for place in lesson.places]
+    flat = [row * longest + at for row, example in enumerate(examples) for at in example.positions]
     return tuned.outputs(states.flatten(0, 1)[torch.tensor(flat, device=states.device)])
 
 
 @torch.inference_mode()
-def mean_loss(tuned: Tuned, lessons: Sequence[Lesson]) -> float:
+def mean_loss(tuned: FineTunedModel, examples: Sequence[TrainingExample]) -> float:
     """Weighted mean of the cross-entropies of all targets (nats, ≥ 0)."""
-    total = sum(lesson.weight * len(lesson.targets) for lesson in lessons)
-    parts = batches([len(lesson.ids) for lesson in lessons], PASS_TOKENS)
-    return sum(float(total_loss(tuned, [lessons[i] for i in part])) for part in parts) / total
+    total = sum(example.weight * len(example.targets) for example in examples)
+    parts = batches([len(example.ids) for example in examples], PASS_TOKENS)
+    return sum(float(total_loss(tuned, [examples[i] for i in part])) for part in parts) / total
 
 
-def evaluating(tuned: Tuned) -> Tuned:
+def evaluating(tuned: FineTunedModel) -> FineTunedModel:
     """The same model in evaluation mode."""
     tuned.module.eval()
     return tuned

@@ -1,8 +1,8 @@
 """Fine-tuning: a copy of a model gets task tokens, perhaps a classification head, and learns labeled sequences.
 
-What is to be learned is said in token ids (`Lesson`), so that it works for every adapter whose `forward` and `logits`
-go through a decoder of transformers in `module`. The trained weights are kept under
-`$HARNESS_HOME/finetuned/<digest>/`, where the digest covers all that decides them: model, lessons, recipe, seed, code.
+A `TrainingExample` consists of token ids, so that every adapter can be fine-tuned whose `forward` and `logits` go
+through a decoder of transformers in `module`. The trained weights are stored under `$HARNESS_HOME/finetuned/<digest>/`,
+where the digest covers all that decides them: model, examples, configuration, seed, code.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from harness.config import home
 from harness.engine.example_losses import PASS_TOKENS, batches, evaluating, mean_loss, total_loss
-from harness.engine.finetune_config import Job, Lesson, Recipe, job_digest
-from harness.engine.finetuned_model import TrainedPart, Tuned, build_tuned, put_weights
+from harness.engine.finetune_config import FineTuneConfig, FineTuning, TrainingExample, fine_tuning_digest
+from harness.engine.finetuned_model import FineTunedModel, TrainedPart, build_fine_tuned, put_weights
 from harness.errors import HarnessError
 from harness.model import Model
 
@@ -33,7 +33,7 @@ _SORTED_STEPS = 16
 _WEIGHTS, _RECORD = "model.safetensors", "record.json"
 
 
-def fine_tune(model: Model, job: Job) -> dict[str, Any]:
+def fine_tune(model: Model, job: FineTuning) -> dict[str, Any]:
     """Trains, unless it was done before, and returns the record of it (JSON values).
 
     `dev_loss` (nats per target, ≥ 0, by epoch), `best_epoch` (from 1), `best_loss`, `steps`, `tokens` (read in
@@ -42,7 +42,7 @@ def fine_tune(model: Model, job: Job) -> dict[str, Any]:
     Raises:
         InputError: if the model cannot be fine-tuned.
     """
-    folder = _folder(job_digest(model, job))
+    folder = _folder(fine_tuning_digest(model, job))
     with _alone(folder):
         if not (folder / _RECORD).is_file():
             _train_into(folder, model, job)
@@ -50,7 +50,7 @@ def fine_tune(model: Model, job: Job) -> dict[str, Any]:
     return record
 
 
-def load_tuned(model: Model, job: Job) -> Tuned:
+def load_fine_tuned(model: Model, job: FineTuning) -> FineTunedModel:
     """The fine-tuned model, trained now if its weights are not there.
 
     Raises:
@@ -59,22 +59,22 @@ def load_tuned(model: Model, job: Job) -> Tuned:
     record = fine_tune(model, job)
     if record["diverged"]:
         raise HarnessError(_diverged([job]))
-    folder = _folder(job_digest(model, job))
+    folder = _folder(fine_tuning_digest(model, job))
     with _alone(folder):
         if not (folder / _WEIGHTS).is_file():
             _train_into(folder, model, job)
         weights = load_file(folder / _WEIGHTS)
-    tuned, parts = build_tuned(model, job)
+    tuned, parts = build_fine_tuned(model, job)
     put_weights(parts, weights)
     return evaluating(tuned)
 
 
-def drop_weights(model: Model, job: Job) -> None:
+def drop_weights(model: Model, job: FineTuning) -> None:
     """Removes the weights of a training, for example of a learning rate that was not chosen; its record stays."""
-    (_folder(job_digest(model, job)) / _WEIGHTS).unlink(missing_ok=True)
+    (_folder(fine_tuning_digest(model, job)) / _WEIGHTS).unlink(missing_ok=True)
 
 
-def choose(jobs: Sequence[Job], records: Sequence[Mapping[str, Any]]) -> int:
+def choose(jobs: Sequence[FineTuning], records: Sequence[Mapping[str, Any]]) -> int:
     """The training with the lowest loss on its development set, by its place; of equals the first.
 
     Raises:
@@ -89,7 +89,7 @@ def choose(jobs: Sequence[Job], records: Sequence[Mapping[str, Any]]) -> int:
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def _train_into(folder: Path, model: Model, job: Job) -> None:
+def _train_into(folder: Path, model: Model, job: FineTuning) -> None:
     weights, record = _train(model, job)
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -101,20 +101,20 @@ def _train_into(folder: Path, model: Model, job: Job) -> None:
     part.replace(folder)
 
 
-def _train(model: Model, job: Job) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
-    tuned, parts = build_tuned(model, job)
-    optimizer = _optimizer(tuned, parts, job.recipe)
-    steps = job.recipe.epochs * math.ceil(len(job.train) / job.recipe.batch_size)
+def _train(model: Model, job: FineTuning) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
+    tuned, parts = build_fine_tuned(model, job)
+    optimizer = _optimizer(tuned, parts, job.config)
+    steps = job.config.epochs * math.ceil(len(job.train) / job.config.batch_size)
     best: dict[str, Tensor] | None = None
     losses: list[float] = []
     step, best_epoch, tokens = 0, 0, 0
     devices = [tuned.device] if torch.device(tuned.device).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        for epoch in range(job.recipe.epochs):
+        for epoch in range(job.config.epochs):
             tuned.module.train()
             for batch in _epoch(job, epoch):
                 torch.manual_seed(job.seed * 1_000_003 + step)  # dropout
-                _step(tuned, [job.train[i] for i in batch], optimizer, job.recipe, step, steps)
+                _step(tuned, [job.train[i] for i in batch], optimizer, job.config, step, steps)
                 tokens += sum(len(job.train[i].ids) for i in batch)
                 step += 1
             losses.append(mean_loss(evaluating(tuned), job.dev))
@@ -122,7 +122,7 @@ def _train(model: Model, job: Job) -> tuple[dict[str, Tensor] | None, dict[str, 
                 break
             if losses[-1] < min(losses[:-1], default=math.inf):
                 best, best_epoch = {name: p.data.clone().cpu() for name, p in parts.items()}, epoch + 1
-            elif epoch + 1 - best_epoch >= job.recipe.patience:
+            elif epoch + 1 - best_epoch >= job.config.patience:
                 break
     diverged = not math.isfinite(losses[-1])
     return (None if diverged else best), {
@@ -136,27 +136,32 @@ def _train(model: Model, job: Job) -> tuple[dict[str, Tensor] | None, dict[str, 
 
 
 def _step(
-    tuned: Tuned, lessons: Sequence[Lesson], optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, steps: int
+    tuned: FineTunedModel,
+    examples: Sequence[TrainingExample],
+    optimizer: torch.optim.Optimizer,
+    config: FineTuneConfig,
+    step: int,
+    steps: int,
 ) -> None:
-    warmup = math.ceil(recipe.warmup_share * steps)
+    warmup = math.ceil(config.warmup_share * steps)
     share = (step + 1) / warmup if step < warmup else (steps - step) / max(1, steps - warmup)
     for group in optimizer.param_groups:
-        group["lr"] = recipe.learning_rate * share
-    total = sum(lesson.weight * len(lesson.targets) for lesson in lessons)
-    for batch in batches([len(lesson.ids) for lesson in lessons], PASS_TOKENS):
-        (total_loss(tuned, [lessons[i] for i in batch]) / total).backward()
+        group["lr"] = config.learning_rate * share
+    total = sum(example.weight * len(example.targets) for example in examples)
+    for batch in batches([len(example.ids) for example in examples], PASS_TOKENS):
+        (total_loss(tuned, [examples[i] for i in batch]) / total).backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm)
+    torch.nn.utils.clip_grad_norm_(trained, config.clip_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
-def _epoch(job: Job, epoch: int) -> list[list[int]]:
-    """Every lesson once, in steps of sequences of like length, the steps in random order."""
+def _epoch(job: FineTuning, epoch: int) -> list[list[int]]:
+    """Every example once, in steps of sequences of like length, the steps in random order."""
     draw = random.Random(f"{job.seed} {epoch}")
     order = list(range(len(job.train)))
     draw.shuffle(order)
-    size = job.recipe.batch_size
+    size = job.config.batch_size
     steps = []
     for start in range(0, len(order), _SORTED_STEPS * size):
         some = sorted(order[start : start + _SORTED_STEPS * size], key=lambda i: len(job.train[i].ids))
@@ -165,7 +170,7 @@ def _epoch(job: Job, epoch: int) -> list[list[int]]:
     return steps
 
 
-def _optimizer(tuned: Tuned, parts: Mapping[str, TrainedPart], recipe: Recipe) -> torch.optim.AdamW:
+def _optimizer(tuned: FineTunedModel, parts: Mapping[str, TrainedPart], config: FineTuneConfig) -> torch.optim.AdamW:
     decoder = tuned.module
     plain = {id(e.weight) for e in (decoder.get_input_embeddings(), decoder.get_output_embeddings())}
     decay: list[Tensor] = []
@@ -173,8 +178,8 @@ def _optimizer(tuned: Tuned, parts: Mapping[str, TrainedPart], recipe: Recipe) -
     for part in parts.values():
         # As in the training of the models: embeddings, gains and biases do not decay.
         (decay if part.parameter.ndim > 1 and id(part.parameter) not in plain else rest).append(part.parameter)
-    groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, fused=True)
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------------
@@ -189,6 +194,6 @@ def _alone(folder: Path) -> FileLock:
     return FileLock(folder.with_name(folder.name + ".lock"))
 
 
-def _diverged(jobs: Sequence[Job]) -> str:
-    rates = ", ".join(f"{job.recipe.learning_rate:g}" for job in jobs)
+def _diverged(jobs: Sequence[FineTuning]) -> str:
+    rates = ", ".join(f"{job.config.learning_rate:g}" for job in jobs)
     return f"Fine-tuning diverged at every learning rate tried ({rates}); give lower ones."

@@ -16,7 +16,7 @@ from harness.model import Model
 
 
 @dataclass(frozen=True, config=STRICT)
-class Recipe:
+class FineTuneConfig:
     """How weights are trained: AdamW, linear warm-up, then linear decay to 0.
 
     Attributes:
@@ -57,47 +57,49 @@ class Recipe:
 
 
 @plain_dataclass(frozen=True, slots=True)
-class Lesson:
-    """One sequence to learn: from the state at `places[i]`, `targets[i]` is to be told.
+class TrainingExample:
+    """One sequence to learn: from the state at `positions[i]`, `targets[i]` is predicted.
 
     Attributes:
         ids: of the whole sequence.
-        places: positions in `ids`.
-        targets: a class of the head for each place, or without a head the id of the next token.
+        positions: positions in `ids`.
+        targets: a class of the head for each position, or without a head the id of the next token.
         weight: of each of its targets in the loss.
     """
 
     ids: tuple[int, ...]
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     targets: tuple[int, ...]
     weight: float = 1.0
 
 
-def continuation_lesson(context: Sequence[int], continuation: Sequence[int], *, weight: float = 1.0) -> Lesson:
+def continuation_example(
+    context: Sequence[int], continuation: Sequence[int], *, weight: float = 1.0
+) -> TrainingExample:
     """Continue `context` with the tokens of `continuation`; the context itself is not learned."""
     ids = (*context, *continuation)
-    return Lesson(ids[:-1], tuple(range(len(context) - 1, len(ids) - 1)), tuple(continuation), weight)
+    return TrainingExample(ids[:-1], tuple(range(len(context) - 1, len(ids) - 1)), tuple(continuation), weight)
 
 
 @plain_dataclass(frozen=True, slots=True)
-class Job:
-    """One training: what is learned, how, and from which seed.
+class FineTuning:
+    """One fine-tuning run: what is learned, how, and from which seed.
 
     Attributes:
         tokens: names of the tokens to add; `task_tokens` says their ids.
         num_classes: outputs of the classification head; 0 means no head, the vocabulary is the output.
-        recipe: of the training.
+        config: of the training.
         seed: of new weights, order and dropout.
-        train: lessons to learn.
-        dev: lessons that decide when to stop; of the training condition, never of another.
+        train: examples to learn.
+        dev: examples that decide when to stop; of the training condition, never of another.
     """
 
     tokens: tuple[str, ...]
     num_classes: int
-    recipe: Recipe
+    config: FineTuneConfig
     seed: int
-    train: tuple[Lesson, ...]
-    dev: tuple[Lesson, ...]
+    train: tuple[TrainingExample, ...]
+    dev: tuple[TrainingExample, ...]
 
     def __post_init__(self) -> None:
         if not self.train or not self.dev:
@@ -106,11 +108,11 @@ class Job:
             )
 
 
-def job_digest(model: Model, job: Job) -> str:
+def fine_tuning_digest(model: Model, job: FineTuning) -> str:
     """Changes whenever the trained weights could."""
-    parts = [job.tokens, job.num_classes, job.recipe, job.seed, _repr_digest(job.train), _repr_digest(job.dev)]
+    parts = [job.tokens, job.num_classes, job.config, job.seed, _repr_digest(job.train), _repr_digest(job.dev)]
     return digest([source_digest(), model.fingerprint, parts])
 
 
-def _repr_digest(lessons: Sequence[Lesson]) -> str:
-    return hashlib.sha256(repr(lessons).encode()).hexdigest()
+def _repr_digest(examples: Sequence[TrainingExample]) -> str:
+    return hashlib.sha256(repr(examples).encode()).hexdigest()

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from harness.config import home
-from harness.engine.finetune_config import Job, job_digest
+from harness.engine.finetune_config import FineTuning, fine_tuning_digest
 from harness.errors import HarnessError, InputError
 from harness.model import Hidden, Model
 from harness.segments import Modality, Prompt, Segment
 
 
-class Tuned:
+class FineTunedModel:
     """A fine-tuned model, itself a `Model`: the evaluated one's tokenizers, a decoder of its own, and task tokens.
 
     Task tokens count as text, so that they may be generated; `decode` drops them.
@@ -66,9 +66,11 @@ class Tuned:
         added = set(self.tokens.values())
         return self._inner.decode([i for i in ids if i not in added])
 
-    def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
+    def forward(
+        self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, use_cache: bool = False
+    ) -> Hidden:
         """As the evaluated model, by the fine-tuned decoder."""
-        return self._inner.forward(ids, lengths=lengths, past=past, keep=keep)
+        return self._inner.forward(ids, lengths=lengths, past=past, use_cache=use_cache)
 
     def logits(self, states: Tensor) -> Tensor:
         """Of the next token, task tokens included, whether there is a head or not."""
@@ -111,7 +113,7 @@ def _decoder(model: Model) -> PreTrainedModel:
     return model.module
 
 
-def build_tuned(model: Model, job: Job) -> tuple[Tuned, dict[str, TrainedPart]]:
+def build_fine_tuned(model: Model, job: FineTuning) -> tuple[FineTunedModel, dict[str, TrainedPart]]:
     """The model as it is before training, and what of it is trained, by name."""
     decoder = copy.deepcopy(_decoder(model)).float()
     tokens = task_tokens(model, job.tokens)
@@ -120,15 +122,15 @@ def build_tuned(model: Model, job: Job) -> tuple[Tuned, dict[str, TrainedPart]]:
         first = decoder.get_input_embeddings().weight.shape[0]
         _add_tokens(decoder, len(tokens))
         head = _head(decoder, job.num_classes) if job.num_classes else None
-        if job.recipe.method == "lora":
-            _add_lora(decoder, job.recipe.lora_rank)
+        if job.config.method == "lora":
+            _add_lora(decoder, job.config.lora_rank)
         else:
             decoder.requires_grad_(True)
         decoder.to(model.device)
         if head is not None:
             head.to(model.device)
-    parts = _parts(decoder, head, first if job.recipe.method == "lora" else 0)
-    return Tuned(model, decoder, tokens, head, digest=job_digest(model, job)), parts
+    parts = _parts(decoder, head, first if job.config.method == "lora" else 0)
+    return FineTunedModel(model, decoder, tokens, head, digest=fine_tuning_digest(model, job)), parts
 
 
 def _add_tokens(decoder: PreTrainedModel, number: int) -> None:
@@ -187,7 +189,7 @@ def _keep_rows(first: int) -> Callable[[Tensor], Tensor]:
 
 
 def put_weights(parts: Mapping[str, TrainedPart], weights: Mapping[str, Tensor]) -> None:
-    """Copies trained weights into the model that `build_tuned` made.
+    """Copies trained weights into the model that `build_fine_tuned` made.
 
     Raises:
         HarnessError: if their names are not those of its trained parts.

@@ -211,7 +211,7 @@ class Generator:
         padded = [row.sequence + [0] * (max(lengths) - len(row.sequence)) for row in rows]
         device = self.model.device
         ids, ends = torch.tensor(padded, device=device), torch.tensor(lengths, device=device)
-        hidden = self.model.forward(ids, lengths=None if len(set(lengths)) == 1 else ends, keep=True)
+        hidden = self.model.forward(ids, lengths=None if len(set(lengths)) == 1 else ends, use_cache=True)
         # A tensor has a `select` too, which is another.
         goes_on = hasattr(hidden.past, "select") and not isinstance(hidden.past, Tensor)
         past: Past | None = hidden.past if goes_on else None
@@ -219,7 +219,7 @@ class Generator:
 
     def _read_last(self, rows: Sequence[_Row], past: Past) -> tuple[Tensor, Past | None]:
         ids = torch.tensor([[row.ids[-1]] for row in rows], device=self.model.device)
-        hidden = self.model.forward(ids, past=past, keep=True)
+        hidden = self.model.forward(ids, past=past, use_cache=True)
         return hidden.states[:, -1], hidden.past
 
     def _extend(self, rows: Sequence[_Row], logits: Tensor) -> None:

@@ -14,8 +14,8 @@ from harness.model import Hidden
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRows:
-    """Keys and values of rows, and which of their places are padding; used up by the pass that goes on from them.
+class KVCache:
+    """Keys and values of rows, and which of their positions are padding; used up by the pass that goes on from them.
 
     Attributes:
         cache: of transformers.
@@ -27,28 +27,28 @@ class KeptRows:
 
     @property
     def time(self) -> int:
-        """Places of each row, padding included."""
+        """Positions of each row, padding included."""
         return int(self.cache.get_seq_length())
 
-    def select(self, rows: Tensor) -> KeptRows:
+    def select(self, rows: Tensor) -> KVCache:
         """Some of the rows, in the order of `rows`; the keys and values of these stay as they are."""
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in cache.layers]
         cache.batch_select_indices(rows)
-        return KeptRows(cache, None if self.real is None else self.real[rows])
+        return KVCache(cache, None if self.real is None else self.real[rows])
 
 
-def read_rows(decoder: Any, ids: Tensor, *, lengths: Tensor | None, past: KeptRows | None, keep: bool) -> Hidden:
+def read_rows(decoder: Any, ids: Tensor, *, lengths: Tensor | None, past: KVCache | None, use_cache: bool) -> Hidden:
     """Final hidden states of `(rows, time)` ids, by a decoder that takes `attention_mask` and `position_ids`.
 
-    Padding, here and in what was kept, is attended by nothing and counts in no position.
+    Padding, here and in the cache, is attended by nothing and counts in no position.
 
     Args:
         decoder: the base model of a causal language model of transformers.
-        ids: padded on the right to `lengths`; unset `lengths` means no padding.
+        ids: padded on the right to `lengths`; None: no padding.
         lengths: `(rows,)` real tokens of each row.
-        past: what an earlier pass kept of these rows.
-        keep: whether to return keys and values.
+        past: the cache that an earlier pass returned for these rows.
+        use_cache: whether to return keys and values.
     """
     real = _real(ids, lengths, past)
     positions = mask = None
@@ -56,11 +56,13 @@ def read_rows(decoder: Any, ids: Tensor, *, lengths: Tensor | None, past: KeptRo
         positions = (real.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         mask = real.long()
     cache = past.cache if past is not None else None
-    out = decoder(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=keep)
-    return Hidden(out.last_hidden_state, KeptRows(out.past_key_values, real) if keep else None)
+    out = decoder(
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=use_cache
+    )
+    return Hidden(out.last_hidden_state, KVCache(out.past_key_values, real) if use_cache else None)
 
 
-def _real(ids: Tensor, lengths: Tensor | None, past: KeptRows | None) -> Tensor | None:
+def _real(ids: Tensor, lengths: Tensor | None, past: KVCache | None) -> Tensor | None:
     before = past.real if past is not None else None
     if lengths is None and before is None:
         return None

@@ -176,13 +176,13 @@ class Scorer:
         numbers = range(first, first + number)
         trunks, ends = [group.jobs[i].trunk for i in numbers], group.prompts[first : first + number]
         lengths = np.array([len(trunk) for trunk in trunks])
-        packed = Pass(Packing(lengths.tolist(), self.model.device), keep=True)
+        packed = Pass(Packing(lengths.tolist(), self.model.device), use_cache=True)
         positions = np.concatenate([np.arange(n) for n in lengths])
         states = self._read(decoder, np.concatenate([np.array(t) for t in trunks]), positions, packed)
         predicts = positions >= np.repeat(ends, lengths) - 1
         last = np.cumsum(lengths - ends + 1) - (lengths - ends + 1)
         self._add(group, states[self._tensor(predicts.nonzero()[0])], *_trunk_targets(group, numbers, last))
-        layers = packed.kept()
+        layers = packed.cached()
         return [[(k[i : i + 1, :, :n], v[i : i + 1, :, :n]) for k, v in layers] for i, n in enumerate(ends)]
 
     def _advance(
@@ -202,7 +202,7 @@ class Scorer:
             prefixes=_prefixes(jobs, np.append(step.starts, len(step.ids)), prompts),
             past=block.past,
             parents=None if block.parents is None else self._tensor(block.parents[step.first]),
-            keep=bool((group.lengths[block.slots] - 1 > block.depth + step.lengths).any()),
+            use_cache=bool((group.lengths[block.slots] - 1 > block.depth + step.lengths).any()),
         )
         within = np.arange(len(step.ids)) - np.repeat(step.starts, rows)
         positions = np.repeat(group.prompts[jobs] + block.depth, rows) + within
@@ -211,7 +211,7 @@ class Scorer:
         slots = np.repeat(block.slots, step.lengths)
         targets = group.pool.tokens[group.row[slots], block.depth + 1 + column]
         self._add(group, states, np.repeat(step.starts[step.row], step.lengths) + column, targets, slots)
-        past = packed.kept() if packed.keep else None
+        past = packed.cached() if packed.use_cache else None
         return Block(block.slots, block.depth + int(step.lengths.max()), past, step.row)
 
     def _read(
@@ -285,7 +285,7 @@ class Scorer:
                 f"not fit. Free memory, or use a smaller model or another device. ({error})"
             ) from error
         self.batch_tokens = max(_SMALLEST_BATCH, self.batch_tokens // 2)
-        self.work.halvings += 1
+        self.work.out_of_memory_retries += 1
         release(self.model.device)
 
 

@@ -21,7 +21,7 @@ class Work:
         floor: tokens of each prompt and, where ranks are wanted, its gold; else all its candidates.
         unfinished: pairs left before their end.
         shared_prefix: whether prompts were shared; False for models that offer plain forward alone.
-        halvings: times that memory ran out.
+        out_of_memory_retries: times that memory ran out.
     """
 
     tokens: int = 0
@@ -32,7 +32,7 @@ class Work:
     floor: int = 0
     unfinished: int = 0
     shared_prefix: bool = True
-    halvings: int = 0
+    out_of_memory_retries: int = 0
 
     def count(self, job: ScoringJob, answer: Loglikelihoods) -> None:
         """Adds an answered request."""

@@ -199,7 +199,7 @@ class ModelContract:
         at = len(row.context)
         with torch.inference_mode():
             whole = model.logits(model.forward(ids).states)[0, at:].float()
-            past = model.forward(ids[:, :at], keep=True).past
+            past = model.forward(ids[:, :at], use_cache=True).past
             rest = model.logits(model.forward(ids[:, at:], past=past).states)[0].float()
         assert torch.allclose(whole, rest, atol=1e-4)
 
@@ -209,14 +209,14 @@ class ModelContract:
         sequences = [row.ids[: len(row.context) + place] for place, row in enumerate(rows)]
         ids, lengths = _padded(model, sequences)
         with torch.inference_mode():
-            past = model.forward(ids, lengths=lengths, keep=True).past
+            past = model.forward(ids, lengths=lengths, use_cache=True).past
             if not hasattr(past, "select") or isinstance(past, Tensor):
                 return
             chosen = list(range(len(rows)))[::-2]
             past = past.select(torch.tensor(chosen, device=model.device))
             for added in ([rows[0].ids[-1]], [rows[0].ids[-1], rows[0].ids[0]]):
                 last = torch.tensor([added[-1:]] * len(chosen), device=model.device)
-                hidden = model.forward(last, past=past, keep=True)
+                hidden = model.forward(last, past=past, use_cache=True)
                 past = hidden.past
                 for place, state in zip(chosen, hidden.states, strict=True):
                     whole = model.forward(torch.tensor([sequences[place] + added], device=model.device)).states

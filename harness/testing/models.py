@@ -116,11 +116,13 @@ class UniformModel:
             for modality, run in groupby(known, key=lambda pair: pair[0])
         )
 
-    def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
+    def forward(
+        self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, use_cache: bool = False
+    ) -> Hidden:
         """States `(batch, time, 1)`, and as `past` all ids so far."""
         seen = _Seen.of(ids, lengths) if past is None else past.then(_Seen.of(ids, lengths))
         states = self._states(seen.ids) if past is None or seen.whole else self._states_row_by_row(seen)
-        return Hidden(states[:, -ids.shape[1] :, None], seen if keep else None)
+        return Hidden(states[:, -ids.shape[1] :, None], seen if use_cache else None)
 
     def logits(self, states: Tensor) -> Tensor:
         """Zeros, `(…, vocabulary)`."""

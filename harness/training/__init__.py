@@ -1,1 +1,1 @@
-"""Training of joint speech-unit + text decoders: formats, mixtures, packing, loop."""
+"""Training of joint speech-unit + text decoders: formats, mixtures, loop, checkpoints."""

@@ -21,12 +21,12 @@ from transformers import OPTForCausalLM
 
 from harness.config import digest, plain
 from harness.engine.distributed import ALONE, Processes
+from harness.engine.packing import PACKED, PackedBatch, Packer, pack, packed_losses
 from harness.errors import ConfigError, CorpusError, HarnessError
 from harness.training.checkpoint import load_weights
-from harness.training.decoder import PACKED, build_decoder, packed_losses
+from harness.training.decoder import build_decoder
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.mixture import Document, MixtureStream
-from harness.training.packing import Batch, Packer, pack
 from harness.training.recipe import FORMATS, LATER_FIELDS, Architecture, Format, TrainingConfig
 
 
@@ -207,7 +207,7 @@ class Trainer:
         _check_finite(self.step, dev)
         return Step(self.step, self.config.steps, loss, rate, norm, self.tokens, speed, dev, self.stream.realized())
 
-    def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _tensors(self, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
         ids, documents, positions = (
             torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.documents, batch.positions)
         )
@@ -298,18 +298,18 @@ def _check_finite(step: int, values: Mapping[str, float]) -> None:
         raise DivergedError(f"Training diverged at step {step}: {found}. Lower the learning rate or warm up longer.")
 
 
-def _num_predicted(batch: Batch) -> int:
+def _num_predicted(batch: PackedBatch) -> int:
     d = batch.documents
     return int(((d[:, 1:] == d[:, :-1]) & (d[:, 1:] >= 0)).sum())
 
 
 def _dev_batches(
     dev: Sequence[PairedUtterance], formatter: Formatter, config: TrainingConfig, row: int
-) -> dict[Format, list[Batch]]:
+) -> dict[Format, list[PackedBatch]]:
     # Every format, whatever the mixture: a model is also judged on what it did not see.
     if not dev:
         raise CorpusError("The development set holds no utterance; name a split in the training's 'dev'.")
-    out: dict[Format, list[Batch]] = {}
+    out: dict[Format, list[PackedBatch]] = {}
     for kind in FORMATS:
         usable = [u for u in dev if u.can_be(kind)][: config.validation_documents]
         if not usable:

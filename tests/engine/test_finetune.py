@@ -6,8 +6,14 @@ import pytest
 import torch
 
 from harness.engine.example_losses import batches, loglikelihoods, target_logprobs
-from harness.engine.finetune import choose, drop_weights, fine_tune, load_tuned
-from harness.engine.finetune_config import Job, Lesson, Recipe, continuation_lesson, job_digest
+from harness.engine.finetune import choose, drop_weights, fine_tune, load_fine_tuned
+from harness.engine.finetune_config import (
+    FineTuneConfig,
+    FineTuning,
+    TrainingExample,
+    continuation_example,
+    fine_tuning_digest,
+)
 from harness.engine.finetuned_model import task_tokens
 from harness.engine.generation import Continue, Generator
 from harness.engine.sampling import Sampling
@@ -16,7 +22,7 @@ from harness.segments import Text
 from harness.testing import UniformModel
 from tests.tiny_decoder import TinyDecoder
 
-RECIPE = Recipe(learning_rate=2e-2, epochs=6, patience=6, batch_size=8)
+RECIPE = FineTuneConfig(learning_rate=2e-2, epochs=6, patience=6, batch_size=8)
 
 
 class Toy(TinyDecoder):
@@ -42,37 +48,37 @@ def words(number, seed):
     return ["ab"[i % 2] + "".join(rng.choices("xyz", k=rng.randint(2, 5))) for i in range(number)]
 
 
-def lesson(model, word):
+def example(model, word):
     """The class is told by the first letter, from the state of the last one and the task token."""
     ids = [*model.encode_prompt((Text(word),), "text"), *task_tokens(model, ["<task>"]).values()]
-    return Lesson(tuple(ids), (len(ids) - 1,), ("ab".index(word[0]),))
+    return TrainingExample(tuple(ids), (len(ids) - 1,), ("ab".index(word[0]),))
 
 
-def job(model, recipe=RECIPE, *, seed=0, make=lesson, classes=2):
+def job(model, config=RECIPE, *, seed=0, make=example, classes=2):
     train, dev = (tuple(make(model, w) for w in words(n, s)) for n, s in ((48, 1), (12, 2)))
-    return Job(("<task>",), classes, recipe, seed, train, dev)
+    return FineTuning(("<task>",), classes, config, seed, train, dev)
 
 
-def told(tuned, lessons, batch_tokens=8192):
-    found = dict(target_logprobs(tuned, lessons, batch_tokens=batch_tokens))
-    return [int(found[i].argmax()) for i in range(len(lessons))]
+def told(tuned, examples, batch_tokens=8192):
+    found = dict(target_logprobs(tuned, examples, batch_tokens=batch_tokens))
+    return [int(found[i].argmax()) for i in range(len(examples))]
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_head_learns_what_can_be_told(toy, method):
     trained = job(toy, replace(RECIPE, method=method))
-    fresh = [lesson(toy, word) for word in words(20, 3)]
-    assert told(load_tuned(toy, trained), fresh) == [0, 1] * 10
+    fresh = [example(toy, word) for word in words(20, 3)]
+    assert told(load_fine_tuned(toy, trained), fresh) == [0, 1] * 10
 
 
 def answer(model, word):
     """`a…` is answered by the letter k, `b…` by m, and the end."""
     context = [*model.encode_prompt((Text(word),), "text"), *task_tokens(model, ["<task>"]).values()]
-    return continuation_lesson(context, [*model.encode_continuation(Text("km"["ab".index(word[0])])), model.end])
+    return continuation_example(context, [*model.encode_continuation(Text("km"["ab".index(word[0])])), model.end])
 
 
 def test_continuations_are_learned_and_generated(toy):
-    tuned = load_tuned(toy, job(toy, replace(RECIPE, epochs=20), make=answer, classes=0))
+    tuned = load_fine_tuned(toy, job(toy, replace(RECIPE, epochs=20), make=answer, classes=0))
     right = loglikelihoods(tuned, [answer(toy, word) for word in ("axyz", "bxyz")], batch_tokens=64)
     assert all(value > math.log(0.5) for value in right)
     requests = [Continue(word, (Text(word),), "text", 3, context=answer(toy, word).ids[:-1]) for word in ("azz", "bzz")]
@@ -82,21 +88,21 @@ def test_continuations_are_learned_and_generated(toy):
 
 def test_loglikelihoods_are_sums_over_targets(toy):
     """By hand: log-softmax of a plain pass at the places before the targets."""
-    tuned = load_tuned(toy, job(toy, replace(RECIPE, epochs=1), make=answer, classes=0))
-    lessons = [answer(toy, word) for word in words(5, 4)]
+    tuned = load_fine_tuned(toy, job(toy, replace(RECIPE, epochs=1), make=answer, classes=0))
+    examples = [answer(toy, word) for word in words(5, 4)]
     expected = []
     with torch.inference_mode():
-        for one in lessons:
+        for one in examples:
             scores = tuned.logits(tuned.forward(torch.tensor([one.ids])).states)[0].log_softmax(-1)
-            expected.append(sum(float(scores[p, t]) for p, t in zip(one.places, one.targets, strict=True)))
-    assert loglikelihoods(tuned, lessons, batch_tokens=16) == pytest.approx(expected, abs=1e-4)
+            expected.append(sum(float(scores[p, t]) for p, t in zip(one.positions, one.targets, strict=True)))
+    assert loglikelihoods(tuned, examples, batch_tokens=16) == pytest.approx(expected, abs=1e-4)
 
 
 def test_predictions_do_not_depend_on_the_batch(toy):
-    tuned = load_tuned(toy, job(toy, replace(RECIPE, epochs=1)))
-    lessons = [lesson(toy, word) for word in words(30, 5)]
-    found = [dict(target_logprobs(tuned, lessons, batch_tokens=n)) for n in (1, 40, 8192)]
-    for i in range(len(lessons)):
+    tuned = load_fine_tuned(toy, job(toy, replace(RECIPE, epochs=1)))
+    examples = [example(toy, word) for word in words(30, 5)]
+    found = [dict(target_logprobs(tuned, examples, batch_tokens=n)) for n in (1, 40, 8192)]
+    for i in range(len(examples)):
         assert torch.allclose(found[0][i], found[1][i], atol=1e-5)
         assert torch.allclose(found[0][i], found[2][i], atol=1e-5)
 
@@ -118,14 +124,14 @@ def same(a, b):
 
 def test_the_model_itself_stays_as_it_is(toy):
     before = {name: value.clone() for name, value in toy.module.state_dict().items()}
-    tuned = load_tuned(toy, job(toy))
+    tuned = load_fine_tuned(toy, job(toy))
     assert same(before, toy.module.state_dict())
     assert tuned.fingerprint != toy.fingerprint
     assert tuned.tokens == {"<task>": toy.module.get_input_embeddings().weight.shape[0]}
 
 
 def test_lora_leaves_the_old_weights_alone(toy):
-    tuned = load_tuned(toy, job(toy, replace(RECIPE, method="lora")))
+    tuned = load_fine_tuned(toy, job(toy, replace(RECIPE, method="lora")))
     own = weights(tuned)
     for name, value in toy.module.state_dict().items():
         stem, _, kind = name.rpartition(".")
@@ -138,14 +144,14 @@ def test_the_same_job_is_trained_once(toy, monkeypatch):
     first = fine_tune(toy, job(toy))
     monkeypatch.setattr("harness.engine.finetune._train", lambda *_: pytest.fail("trained again"))
     assert fine_tune(toy, job(toy)) == first
-    assert told(load_tuned(toy, job(toy)), [lesson(toy, "axx")]) == [0]
+    assert told(load_fine_tuned(toy, job(toy)), [example(toy, "axx")]) == [0]
 
 
 def test_weights_that_are_gone_are_trained_again_to_the_same(toy, home):
-    once = weights(load_tuned(toy, job(toy)))
+    once = weights(load_fine_tuned(toy, job(toy)))
     drop_weights(toy, job(toy))
     assert not list(home.glob("finetuned/*/*.safetensors"))
-    assert same(once, weights(load_tuned(toy, job(toy))))
+    assert same(once, weights(load_fine_tuned(toy, job(toy))))
 
 
 def test_a_stopped_training_leaves_nothing_and_changes_nothing(toy, home):
@@ -161,14 +167,16 @@ def test_a_stopped_training_leaves_nothing_and_changes_nothing(toy, home):
     with pytest.raises(KeyboardInterrupt):
         fine_tune(Stopped(), job(toy))
     assert not list(home.glob("finetuned/*/*"))
-    after = weights(load_tuned(toy, job(toy)))
+    after = weights(load_fine_tuned(toy, job(toy)))
     drop_weights(toy, job(toy))
-    assert same(after, weights(load_tuned(toy, job(toy))))
+    assert same(after, weights(load_fine_tuned(toy, job(toy))))
 
 
 def test_another_seed_gives_other_weights(toy):
     short = replace(RECIPE, epochs=1)
-    assert not same(weights(load_tuned(toy, job(toy, short))), weights(load_tuned(toy, job(toy, short, seed=1))))
+    assert not same(
+        weights(load_fine_tuned(toy, job(toy, short))), weights(load_fine_tuned(toy, job(toy, short, seed=1)))
+    )
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_training(toy):
@@ -179,7 +187,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(toy):
     record = fine_tune(toy, contrary)
     assert len(record["dev_loss"]) == record["best_epoch"] + 2 < RECIPE.epochs + 1
     assert record["best_loss"] == min(record["dev_loss"]) == record["dev_loss"][record["best_epoch"] - 1]
-    kept = load_tuned(toy, contrary)
+    kept = load_fine_tuned(toy, contrary)
     loss = -sum(
         float(found[0, opposite[i].targets[0]]) for i, found in target_logprobs(kept, opposite, batch_tokens=99)
     )
@@ -190,8 +198,8 @@ def test_what_weighs_nothing_is_not_learned(toy):
     """Half of the labels are wrong, but those weigh 0."""
     usual = job(toy)
     wrong = tuple(replace(one, targets=(1 - one.targets[0],), weight=0.0) for one in usual.train)
-    tuned = load_tuned(toy, replace(usual, train=usual.train + wrong))
-    assert told(tuned, [lesson(toy, word) for word in words(10, 3)]) == [0, 1] * 5
+    tuned = load_fine_tuned(toy, replace(usual, train=usual.train + wrong))
+    assert told(tuned, [example(toy, word) for word in words(10, 3)]) == [0, 1] * 5
 
 
 def test_the_lowest_dev_loss_is_chosen_and_the_first_of_equals(toy):
@@ -209,21 +217,21 @@ def test_a_rate_that_is_too_high_is_told(toy):
     with pytest.raises(HarnessError, match=r"diverged at every learning rate tried \(1e\+30\)"):
         choose([wild], [record])
     with pytest.raises(HarnessError, match="diverged"):
-        load_tuned(toy, wild)
+        load_fine_tuned(toy, wild)
 
 
 def test_the_digest_is_of_all_that_decides_the_weights(toy):
     usual = job(toy)
     changed = [
         replace(usual, seed=1),
-        replace(usual, recipe=replace(RECIPE, epochs=7)),
+        replace(usual, config=replace(RECIPE, epochs=7)),
         replace(usual, tokens=("<task>", "<end>")),
         replace(usual, num_classes=3),
         replace(usual, train=usual.train[1:]),
         replace(usual, dev=usual.dev[1:]),
         replace(usual, train=(replace(usual.train[0], weight=2.0), *usual.train[1:])),
     ]
-    digests = {job_digest(toy, one) for one in (usual, *changed)} | {job_digest(Toy(seed=1), usual)}
+    digests = {fine_tuning_digest(toy, one) for one in (usual, *changed)} | {fine_tuning_digest(Toy(seed=1), usual)}
     assert len(digests) == len(changed) + 2
 
 
@@ -248,4 +256,4 @@ def test_nothing_to_learn_is_refused(toy):
 )
 def test_recipes_out_of_range_are_refused(setting, message):
     with pytest.raises(InputError, match=message):
-        Recipe(**setting)
+        FineTuneConfig(**setting)

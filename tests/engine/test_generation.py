@@ -41,7 +41,7 @@ def tiny():
 class Recomputes(TinyDecoder):
     """Keeps nothing useful: sequences are read anew."""
 
-    def forward(self, ids, *, lengths=None, past=None, keep=False):
+    def forward(self, ids, *, lengths=None, past=None, use_cache=False):
         return Hidden(super().forward(ids, lengths=lengths).states)
 
 

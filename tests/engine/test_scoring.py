@@ -66,7 +66,7 @@ class TokenModel:
     def encode_continuation(self, segment):
         return [int(i) for i in segment.text.split()]
 
-    def forward(self, ids, *, lengths=None, past=None, keep=False):
+    def forward(self, ids, *, lengths=None, past=None, use_cache=False):
         mask = None if lengths is None else (torch.arange(ids.shape[1]) < lengths[:, None]).long()
         return Hidden(self.inner.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state)
 
@@ -403,7 +403,7 @@ def test_batches_are_halved_when_memory_runs_out(opt, small_memory):
     small_memory[0] = 60
     scorer = Scorer(opt, batch_tokens=1000)
     check(opt, requests, extents, {r.id: a for r, a in scorer.answer(requests)})
-    assert scorer.work.halvings > 0
+    assert scorer.work.out_of_memory_retries > 0
     assert scorer.batch_tokens <= 125
 
 

@@ -422,7 +422,7 @@ def test_states_do_not_depend_on_padding_or_neighbors(model, sequences):
 def test_going_on_from_kept_keys_and_values_is_going_through_all(model, sequences):
     ids = torch.tensor([sequences[-1]])
     with torch.inference_mode():
-        kept = model.forward(ids[:, :7], keep=True)
+        kept = model.forward(ids[:, :7], use_cache=True)
         rest = model.forward(ids[:, 7:], past=kept.past, lengths=torch.tensor([ids.shape[1] - 7]))
     assert model.forward(ids).past is rest.past is None
     whole = alone(model, sequences[-1])

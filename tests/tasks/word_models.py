@@ -66,7 +66,7 @@ class Words:
         text = " ".join(self.words[i] for i in ids if i > UNKNOWN)
         return (Text(text),) if text else ()
 
-    def forward(self, ids, *, lengths=None, past=None, keep=False):
+    def forward(self, ids, *, lengths=None, past=None, use_cache=False):
         # Nothing is kept: sequences are read anew.
         deciding = ids if self.kind == "bigram" else ids.roll(self.period - 1, 1)
         return Hidden(deciding[..., None].float())

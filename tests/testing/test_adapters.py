@@ -39,8 +39,8 @@ class SeesWhatPaddingHolds(Sound):
 
 
 class Forgets(Sound):
-    def forward(self, ids, *, lengths=None, past=None, keep=False):
-        return Hidden(ids.float().cumsum(1)[..., None], True if keep else None)
+    def forward(self, ids, *, lengths=None, past=None, use_cache=False):
+        return Hidden(ids.float().cumsum(1)[..., None], True if use_cache else None)
 
 
 class IsAlwaysAnother(Sound):

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from harness.engine.packing import packed_losses, packed_mask
 from harness.errors import InputError
-from harness.training.decoder import build_decoder, packed_losses, packed_mask
+from harness.training.decoder import build_decoder
 from harness.training.recipe import Architecture
 from tests.training.toy import ARCHITECTURE, VOCABULARY
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.engine.packing import PackedBatch
 from harness.errors import ConfigError, CorpusError, HarnessError
 from harness.training.loop import DivergedError, Step, Trainer, learning_rate, optimizer_for
-from harness.training.packing import Batch
 from harness.training.recipe import Architecture, Mixture
 from tests.training.toy import ARCHITECTURE, DROPPING, config, formatter, trainer, utterances
 
@@ -355,7 +355,7 @@ def test_a_run_without_a_state_folder_leaves_no_file(tmp_path, monkeypatch):
 
 
 def test_batches_do_not_depend_on_what_ran_before(monkeypatch):
-    seen: list[Batch] = []
+    seen: list[PackedBatch] = []
     for _ in range(2):
         torch.rand(7)
         run = trainer()

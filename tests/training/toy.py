@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.engine.packing import Packer
 from harness.segments import UnitSpan
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.loop import Trainer
 from harness.training.mixture import MixtureStream
-from harness.training.packing import Packer
 from harness.training.recipe import Architecture, Mixture, TrainingConfig
 from harness.training.vocabulary import Vocabulary
 

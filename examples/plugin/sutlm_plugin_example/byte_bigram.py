@@ -81,8 +81,10 @@ class ByteBigram:
         text = bytes(i for i in ids if i != START).decode(errors="replace")
         return (Text(text.removeprefix(" ")),) if text else ()
 
-    def forward(self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, keep: bool = False) -> Hidden:
-        return Hidden(self._logprobs[ids], Nothing() if keep else None)
+    def forward(
+        self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, use_cache: bool = False
+    ) -> Hidden:
+        return Hidden(self._logprobs[ids], Nothing() if use_cache else None)
 
     def logits(self, states: Tensor) -> Tensor:
         return states

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.training.decoder import build_decoder, packed_losses
+from harness.engine.packing import POOL, Packer, pack, packed_losses
+from harness.training.decoder import build_decoder
 from harness.training.mixture import Document, MixtureStream
-from harness.training.packing import POOL, Packer, pack
 from harness.training.recipe import Mixture
 from harness.training.vocabulary import PAD
 from tests.training.toy import ARCHITECTURE, VOCABULARY, formatter, utterances
