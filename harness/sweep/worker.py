@@ -22,8 +22,9 @@ from harness.sweep.signals import StopSignals, TerminatedError
 from harness.sweep.simplex import describe
 from harness.sweep.storage import NothingWaitsError, quiet
 from harness.sweep.study import Sweep
-from harness.sweep.tracking import TrialLog
+from harness.sweep.tracking import open_trial_logger, outcome_metrics
 from harness.sweep.trial import Ask, Outcome, run_trial
+from harness.tracking.sweeps import TrialLogger
 from harness.training.loop import DivergedError, Step
 from harness.training.recipe import TrainingConfig
 from harness.training.train import TrainingData, training_data
@@ -152,7 +153,7 @@ class Worker:
         ask = self._ask(trial, mixture)
         trial.set_user_attr("worker", self.name)
         leash = _Leash(self.sweep, trial, self._signals)
-        log = TrialLog(self.sweep, ask) if self.track else None
+        log = open_trial_logger(self.sweep, ask) if self.track else None
         try:
             outcome = self._train(trial, ask, leash, log)
         except DivergedError as error:
@@ -176,7 +177,7 @@ class Worker:
         trial.set_user_attr("resumed_from", outcome.resumed_from)
         trial.set_user_attr("tokens", outcome.tokens)
         if log:
-            log.finish(outcome)
+            log.finish(outcome.steps, outcome_metrics(outcome))
         return tuple(outcome.metrics[key].value for key in spec.objectives)
 
     def _ask(self, trial: optuna.Trial, mixture: dict[str, float]) -> Ask:
@@ -201,14 +202,14 @@ class Worker:
             stage=str(attributes["stage"]),
         )
 
-    def _train(self, trial: optuna.Trial, ask: Ask, leash: _Leash, log: TrialLog | None) -> Outcome:
+    def _train(self, trial: optuna.Trial, ask: Ask, leash: _Leash, log: TrialLogger | None) -> Outcome:
         sweep, shown = self.sweep, describe(list(ask.mixture.values()), list(ask.mixture))
         self.say(f"trial {ask.number} ({ask.stage}, seed {ask.seed}): {shown}")
 
         def on_step(step: Step) -> None:
             leash.check()
-            if log:
-                log.step(step)
+            if log and step.dev:  # validations only: a sweep has many trials
+                log.log(step.step, {"loss": step.loss, **step.dev})
             if step.dev and step.step < step.steps and sweep.plan.spec.asha:
                 self._halve(trial, step, ask)
 
