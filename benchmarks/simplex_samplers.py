@@ -98,10 +98,10 @@ def main() -> None:
     print(
         f"Mean regret in % of the range after {a.trials} trials, noise {NOISE:.0%}, {len(seeds)} seeds (worst seed).\n"
     )
-    print("| surface | gp | tpe | random |\n|---|---|---|---|")
+    print("| surface | gp | random |\n|---|---|---|")
     for name, surface in SURFACES.items():
         cells = []
-        for kind in ("gp", "tpe", "random"):
+        for kind in ("gp", "random"):
             found = [regret(kind, surface, seed, a.trials) for seed in seeds]
             cells.append(f"{np.mean(found):.2f} ({max(found):.2f})")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)

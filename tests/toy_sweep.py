@@ -16,7 +16,7 @@ from harness.config import build
 from harness.sweep.signals import TerminatedError
 from harness.sweep.spec import SweepSpec
 from harness.sweep.study import open_sweep
-from harness.sweep.trial import Ask, Outcome, run_trial
+from harness.sweep.trial import TrialResult, TrialSpec, run_trial
 from harness.sweep.worker import Worker
 from harness.tracking.config import TrackingConfig, load_tracking_config
 from harness.training.loop import Step
@@ -89,8 +89,10 @@ def frozen(folder: Path) -> list[int]:
     return [pid for pid in found if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"]
 
 
-def _held(run: Callable[..., Outcome]) -> Callable[..., Outcome]:
-    def run_held(plan: Any, ask: Ask, folder: Path, *, on_step: Callable[[Step], None], **others: Any) -> Outcome:
+def _held(run: Callable[..., TrialResult]) -> Callable[..., TrialResult]:
+    def run_held(
+        plan: Any, spec: TrialSpec, folder: Path, *, on_step: Callable[[Step], None], **others: Any
+    ) -> TrialResult:
         def hold(step: Step) -> None:
             on_step(step)
             while step.step == HELD_AT and not (folder / GO).exists():
@@ -102,6 +104,6 @@ def _held(run: Callable[..., Outcome]) -> Callable[..., Outcome]:
                     os.kill(os.getpid(), signal.SIGSTOP)
                 on_step(step)
 
-        return run(plan, ask, folder, on_step=hold, **others)
+        return run(plan, spec, folder, on_step=hold, **others)
 
     return run_held

@@ -58,7 +58,7 @@ def run_trials(
         harness sweep run mixing-demo --workers 2 --output out/sweep
     """
     from harness.config import merge, parse_settings
-    from harness.sweep.run import Launch, run_sweep
+    from harness.sweep.run import LaunchOptions, run_sweep
     from harness.sweep.spec import read_spec
     from harness.sweep.status import status
     from harness.tracking.config import load_tracking_config
@@ -66,7 +66,7 @@ def run_trials(
     asked = {} if trials is None else {"trials": trials}
     found = read_spec(spec, merge(parse_settings(settings or ()), asked))
     folder = Path(output) if output else Path("results") / "sweeps" / found.name
-    launch = Launch(
+    launch = LaunchOptions(
         workers=workers,
         launcher=launcher,
         slurm=tuple(slurm or ()),
@@ -159,12 +159,12 @@ def write_report(
     from harness.tracking.config import load_tracking_config
 
     sweep = open_sweep(Path(folder), load_tracking_config())
-    written = report_sweep(sweep, Path(output) if output else None, track=not no_tracking)
+    report = report_sweep(sweep, Path(output) if output else None, track=not no_tracking)
     if json:
-        print_json(written.summary)
+        print_json(report.summary)
     else:
-        print(written.text)
-    Printer(quiet=quiet).say(f"report in {written.folder}")
+        print(report.text)
+    Printer(quiet=quiet).say(f"report in {report.folder}")
 
 
 def export(
@@ -183,10 +183,10 @@ def export(
         harness sweep export out/sweep
     """
     from harness.sweep.export import export as write_tables
-    from harness.sweep.status import outcomes
+    from harness.sweep.status import trial_results
     from harness.sweep.study import open_sweep
     from harness.tracking.config import load_tracking_config
 
     sweep = open_sweep(Path(folder), load_tracking_config())
-    for path in write_tables(sweep.plan, outcomes(sweep), Path(output or folder)):
+    for path in write_tables(sweep.plan, trial_results(sweep), Path(output or folder)):
         print(path)

@@ -18,7 +18,7 @@ def expected_improvement(candidates: Floats, mixtures: Floats, losses: Floats, p
         losses: theirs, lower is better.
         pending: mixtures in training, `(running, k)`, which count as if they had given what is expected of them.
     """
-    process = GaussianProcess.fit(mixtures, losses).believing(pending)
+    process = GaussianProcess.fit(mixtures, losses).with_pending(pending)
     best = process.best_mean()
     mean = process.mean(candidates)
     deviation = np.maximum(process.deviation(candidates), 1e-12 * (1 + abs(best)))

@@ -10,12 +10,12 @@ from scipy.stats import spearmanr
 
 from harness.errors import InputError
 from harness.stats import holm
-from harness.sweep.comparison import Comparison, welch
+from harness.sweep.comparison import SeedComparison, welch
 from harness.sweep.cross_validation import FAMILIES, CrossValidated, best_surface
-from harness.sweep.plan import Plan
+from harness.sweep.plan import SweepPlan
 from harness.sweep.simplex import Floats
-from harness.sweep.surface import Excess, Surface
-from harness.sweep.trial import Outcome
+from harness.sweep.surface import LossScale, Surface
+from harness.sweep.trial import TrialResult
 
 #: Surfaces drawn from the posterior.
 _DRAWS = 1000
@@ -24,7 +24,7 @@ ENOUGH_MIXTURES = 5
 
 
 @dataclass(frozen=True)
-class Answer:
+class Optimum:
     """What is known of one metric.
 
     Attributes:
@@ -34,8 +34,8 @@ class Answer:
         surface: of the scaled loss, fitted to all trials of the swept size; of the family with the least error on
             left-out mixtures.
         errors: of every family, best first.
-        optima: where the surface of each family is best, among lattice and trained mixtures: a linear surface and a
-            data mixing law have no best mixture but a vertex, and no interval of theirs says so.
+        optima_by_family: where the surface of each family is best, among lattice and trained mixtures: a linear
+            surface and a data mixing law have no best mixture but a vertex, and no interval of theirs says so.
         mixture: where the surface of the family with the least error is best, before any confirmation.
         value: the surface there.
         value_ci95: 95 % interval of the surface there.
@@ -50,10 +50,10 @@ class Answer:
 
     key: str
     higher: bool
-    scale: Excess
+    scale: LossScale
     surface: Surface
     errors: list[CrossValidated]
-    optima: dict[str, tuple[float, ...]]
+    optima_by_family: dict[str, tuple[float, ...]]
     mixture: tuple[float, ...]
     value: float
     value_ci95: tuple[float, float]
@@ -63,7 +63,7 @@ class Answer:
     gain: float
     gain_ci95: tuple[float, float]
     lead: float
-    comparison: Comparison
+    comparison: SeedComparison
 
     def values(self, scaled: Floats) -> Floats:
         """Values of the metric for scaled losses."""
@@ -99,52 +99,54 @@ class Analysis:
 
     Attributes:
         plan: of the sweep.
-        outcomes: of all complete trials.
+        results: of all complete trials.
         points: mixtures at which surfaces are compared: the allowed lattice and the trained ones, `(points, k)`.
-        answers: by metric key, objectives first.
+        optima: by metric key, objectives first.
         pareto: trials that no other beats in every objective, by number.
         regret: by metric, by metric: how much worse the first is at the second's best mixture than at its own, on its
             surface and in its unit, ≥ 0.
         transfer: by size and metric, Spearman's rank correlation with the swept size over the mixtures of both.
     """
 
-    plan: Plan
-    outcomes: list[Outcome]
+    plan: SweepPlan
+    results: list[TrialResult]
     points: Floats
-    answers: dict[str, Answer]
+    optima: dict[str, Optimum]
     pareto: list[int]
     regret: dict[str, dict[str, float]] = field(default_factory=dict)
     transfer: dict[str, dict[str, tuple[float, int]]] = field(default_factory=dict)
 
-    def swept(self) -> list[Outcome]:
+    def swept(self) -> list[TrialResult]:
         """Trials of the swept size."""
-        return [o for o in self.outcomes if o.ask.size == self.plan.spec.size]
+        return [o for o in self.results if o.spec.size == self.plan.spec.size]
 
-    def mixtures(self, outcomes: Sequence[Outcome]) -> Floats:
+    def mixtures(self, results: Sequence[TrialResult]) -> Floats:
         """Their mixtures, `(trials, k)`."""
-        return mixtures_of(self.plan, outcomes)
+        return mixtures_of(self.plan, results)
 
 
-def mixtures_of(plan: Plan, outcomes: Sequence[Outcome]) -> Floats:
+def mixtures_of(plan: SweepPlan, results: Sequence[TrialResult]) -> Floats:
     """The mixtures of trials, `(trials, k)`."""
-    return np.array([[o.ask.mixture[name] for name in plan.spec.names] for o in outcomes]).reshape(
+    return np.array([[o.spec.mixture[name] for name in plan.spec.names] for o in results]).reshape(
         -1, len(plan.spec.names)
     )
 
 
-def analyze(plan: Plan, outcomes: Sequence[Outcome], *, keys: Sequence[str] | None = None, seed: int = 0) -> Analysis:
-    """Fits a surface to every metric and answers for each.
+def analyze(
+    plan: SweepPlan, results: Sequence[TrialResult], *, keys: Sequence[str] | None = None, seed: int = 0
+) -> Analysis:
+    """Fits a surface to every metric and finds each one's best mixture.
 
     Args:
         plan: of the sweep.
-        outcomes: of complete trials.
-        keys: metrics to answer for; unset means those that the sweep reports.
+        results: of complete trials.
+        keys: metrics to analyze; None: those that the sweep reports.
         seed: of draws from posteriors.
 
     Raises:
         InputError: with too few different mixtures to fit anything.
     """
-    swept = [o for o in outcomes if o.ask.size == plan.spec.size]
+    swept = [o for o in results if o.spec.size == plan.spec.size]
     mixtures = mixtures_of(plan, swept)
     number = len(np.unique(mixtures.round(6), axis=0))
     if number < ENOUGH_MIXTURES:
@@ -154,34 +156,34 @@ def analyze(plan: Plan, outcomes: Sequence[Outcome], *, keys: Sequence[str] | No
         )
     points = np.unique(np.vstack([plan.spec.candidates(plan.repetition), mixtures, plan.spec.uniform]).round(9), axis=0)
     chosen = list(plan.spec.reported if keys is None else keys)
-    answers = {key: _answer(plan, key, swept, points, seed) for key in chosen}
+    optima = {key: _optimum(plan, key, swept, points, seed) for key in chosen}
     for family in (plan.spec.objectives, [key for key in chosen if key not in plan.spec.objectives]):
-        answers |= corrected({key: answers[key] for key in family if key in answers})
+        optima |= corrected({key: optima[key] for key in family if key in optima})
     return Analysis(
         plan=plan,
-        outcomes=list(outcomes),
+        results=list(results),
         points=points,
-        answers=answers,
+        optima=optima,
         pareto=_pareto(plan, swept),
-        regret=_regret(answers, points),
-        transfer=_transfer(plan, outcomes, chosen),
+        regret=_regret(optima, points),
+        transfer=_transfer(plan, results, chosen),
     )
 
 
-def _answer(plan: Plan, key: str, swept: Sequence[Outcome], points: Floats, seed: int) -> Answer:
+def _optimum(plan: SweepPlan, key: str, swept: Sequence[TrialResult], points: Floats, seed: int) -> Optimum:
     higher = bool(plan.higher_is_better[key])
     sign = -1.0 if higher else 1.0
     # What confirms a choice must not take part in it.
-    choosing = [o for o in swept if o.ask.stage != "confirm"]
-    scale = Excess.of(sign * _values(choosing, key))
+    choosing = [o for o in swept if o.spec.stage != "confirm"]
+    scale = LossScale.of(sign * _values(choosing, key))
 
-    def trials(outcomes: Sequence[Outcome]) -> tuple[Floats, Floats]:
-        return mixtures_of(plan, outcomes), scale.scaled(sign * _values(outcomes, key))
+    def trials(results: Sequence[TrialResult]) -> tuple[Floats, Floats]:
+        return mixtures_of(plan, results), scale.scaled(sign * _values(results, key))
 
     chosen_by, compared = best_surface(*trials(choosing))
     best = int(np.argmin(chosen_by.mean(points)))
     fits = {row.family: FAMILIES[row.family] for row in compared if row.family in FAMILIES}
-    optima = {name: points[np.argmin(fit(*trials(choosing)).mean(points))] for name, fit in fits.items()}
+    by_family = {name: points[np.argmin(fit(*trials(choosing)).mean(points))] for name, fit in fits.items()}
     surface, errors = best_surface(*trials(swept))
     mean, covariance = surface.predict(points)
     draws = surface.draws(points, _DRAWS, seed=seed)
@@ -192,13 +194,13 @@ def _answer(plan: Plan, key: str, swept: Sequence[Outcome], points: Floats, seed
     value, low, high = sign * scale.losses(mean[best] + np.sqrt(variance[best]) * np.array([0, -1.96, 1.96]))
     uniform = sign * scale.losses(mean[base])
     gains = scale.losses(draws[:, base]) - scale.losses(draws[:, best])
-    return Answer(
+    return Optimum(
         key=key,
         higher=higher,
         scale=scale,
         surface=surface,
         errors=errors,
-        optima={name: tuple(float(x) for x in mixture) for name, mixture in optima.items()},
+        optima_by_family={name: tuple(float(x) for x in mixture) for name, mixture in by_family.items()},
         mixture=tuple(float(x) for x in points[best]),
         value=float(value),
         value_ci95=(float(min(low, high)), float(max(low, high))),
@@ -212,59 +214,63 @@ def _answer(plan: Plan, key: str, swept: Sequence[Outcome], points: Floats, seed
     )
 
 
-def _values(outcomes: Sequence[Outcome], key: str) -> Floats:
-    return np.array([o.metrics[key].value for o in outcomes])
+def _values(results: Sequence[TrialResult], key: str) -> Floats:
+    return np.array([o.metrics[key].value for o in results])
 
 
-def _compare(plan: Plan, key: str, swept: Sequence[Outcome], best: Floats) -> Comparison:
+def _compare(plan: SweepPlan, key: str, swept: Sequence[TrialResult], best: Floats) -> SeedComparison:
     mixtures = mixtures_of(plan, swept)
     at_best = (np.abs(mixtures - best) < 1e-6).all(axis=1)
     at_uniform = (np.abs(mixtures - plan.spec.uniform) < 1e-6).all(axis=1)
-    new = np.array([o.ask.stage == "confirm" for o in swept])
+    new = np.array([o.spec.stage == "confirm" for o in swept])
     values = _values(swept, key)
     if (at_best & at_uniform).any():
-        return Comparison(0.0, None, None, (int(at_best.sum()), int(at_uniform.sum())))
+        return SeedComparison(0.0, None, None, (int(at_best.sum()), int(at_uniform.sum())))
     return welch(values[at_best & new], values[at_uniform])
 
 
-def corrected(answers: Mapping[str, Answer]) -> dict[str, Answer]:
-    """The answers that were tested, their comparisons corrected by Holm for there being several."""
-    tested = {key: a.comparison.p for key, a in answers.items() if a.comparison.p is not None}
+def corrected(optima: Mapping[str, Optimum]) -> dict[str, Optimum]:
+    """The optima that were tested, their comparisons corrected by Holm for there being several."""
+    tested = {key: a.comparison.p for key, a in optima.items() if a.comparison.p is not None}
     return {
-        key: replace(answers[key], comparison=replace(answers[key].comparison, corrected=p))
+        key: replace(optima[key], comparison=replace(optima[key].comparison, corrected=p))
         for key, p in holm(tested).items()
     }
 
 
-def _pareto(plan: Plan, swept: Sequence[Outcome]) -> list[int]:
+def _pareto(plan: SweepPlan, swept: Sequence[TrialResult]) -> list[int]:
     losses = np.column_stack(
         [(-1.0 if plan.higher(key) else 1.0) * _values(swept, key) for key in plan.spec.objectives]
     )
-    return sorted(swept[i].ask.number for i in pareto_front(losses))
+    return sorted(swept[i].spec.number for i in pareto_front(losses))
 
 
 def pareto_front(losses: Floats) -> list[int]:
-    """Rows that no other row beats: none is at least as good in every column and better in one."""
+    """TableBlock that no other row beats: none is at least as good in every column and better in one."""
     return [i for i, row in enumerate(losses) if not ((losses <= row).all(axis=1) & (losses < row).any(axis=1)).any()]
 
 
-def _regret(answers: dict[str, Answer], points: Floats) -> dict[str, dict[str, float]]:
+def _regret(optima: dict[str, Optimum], points: Floats) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
     # Looked up among the points, since a surface at one point differs from itself at many by rounding.
-    places = {key: int(np.abs(points - np.array(a.mixture)).sum(axis=1).argmin()) for key, a in answers.items()}
-    for key, answer in answers.items():
-        losses = answer.scale.losses(answer.surface.mean(points))
-        own = losses[places[key]]
-        table[key] = {other: max(0.0, float(losses[place] - own)) for other, place in places.items()}
+    positions = {key: int(np.abs(points - np.array(a.mixture)).sum(axis=1).argmin()) for key, a in optima.items()}
+    for key, optimum in optima.items():
+        losses = optimum.scale.losses(optimum.surface.mean(points))
+        own = losses[positions[key]]
+        table[key] = {other: max(0.0, float(losses[position] - own)) for other, position in positions.items()}
     return table
 
 
-def _transfer(plan: Plan, outcomes: Sequence[Outcome], keys: Sequence[str]) -> dict[str, dict[str, tuple[float, int]]]:
+def _transfer(
+    plan: SweepPlan, results: Sequence[TrialResult], keys: Sequence[str]
+) -> dict[str, dict[str, tuple[float, int]]]:
     table: dict[str, dict[str, tuple[float, int]]] = {}
-    first = [o for o in outcomes if o.ask.size == plan.spec.size]
+    first = [o for o in results if o.spec.size == plan.spec.size]
     for size in list(plan.spec.sizes)[1:]:
-        second = [o for o in outcomes if o.ask.size == size]
-        pairs = [(a, b) for b in second for a in first if a.ask.mixture == b.ask.mixture and a.ask.seed == b.ask.seed]
+        second = [o for o in results if o.spec.size == size]
+        pairs = [
+            (a, b) for b in second for a in first if a.spec.mixture == b.spec.mixture and a.spec.seed == b.spec.seed
+        ]
         if len(pairs) >= 3:
             left, right = [a for a, _ in pairs], [b for _, b in pairs]
             values = {key: (_values(left, key), _values(right, key)) for key in keys}

@@ -23,14 +23,14 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Words:
+class Paragraph:
     """A paragraph; backquotes mark code."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableBlock:
     """A table of text."""
 
     columns: tuple[str, ...]
@@ -38,17 +38,17 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Picture:
+class FigureBlock:
     """A figure by its file name, relative to the report."""
 
     name: str
     caption: str
 
 
-Block = Heading | Words | Rows | Picture
+Block = Heading | Paragraph | TableBlock | FigureBlock
 
 
-def save_picture(figure: Figure, folder: Path, name: str, caption: str) -> Picture:
+def save_figure(figure: Figure, folder: Path, name: str, caption: str) -> FigureBlock:
     """Writes a figure as PNG; the same figure gives the same bytes."""
     from PIL import Image  # with which matplotlib writes PNG
 
@@ -56,17 +56,17 @@ def save_picture(figure: Figure, folder: Path, name: str, caption: str) -> Pictu
     figure.savefig(whole, dpi=110, metadata={"Software": None})  # the same trials give the same bytes
     # A palette makes half the size, so that reports can be kept under version control.
     Image.open(whole).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(folder / name, optimize=True)
-    return Picture(name, caption)
+    return FigureBlock(name, caption)
 
 
 def markdown(block: Block) -> str:
     """One block as Markdown."""
     if isinstance(block, Heading):
         return f"{'#' * block.level} {block.text}"
-    if isinstance(block, Rows):
+    if isinstance(block, TableBlock):
         lines = [block.columns, tuple("---" for _ in block.columns), *block.rows]
         return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-    if isinstance(block, Picture):
+    if isinstance(block, FigureBlock):
         return f"![{block.caption}]({block.name})"
     return block.text
 
@@ -89,11 +89,11 @@ def page(title: str, blocks: Sequence[Block]) -> str:
 def _html(block: Block) -> str:
     if isinstance(block, Heading):
         return f"<h{block.level}>{html.escape(block.text)}</h{block.level}>"
-    if isinstance(block, Rows):
+    if isinstance(block, TableBlock):
         head = "".join(f"<th>{html.escape(c)}</th>" for c in block.columns)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in block.rows)
         return f"<table><tr>{head}</tr>{body}</table>"
-    if isinstance(block, Picture):
+    if isinstance(block, FigureBlock):
         caption = html.escape(block.caption)
         return f'<figure><img src="{block.name}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
     marked = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(block.text))

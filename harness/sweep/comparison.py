@@ -14,7 +14,7 @@ ENOUGH_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SeedComparison:
     """Confirmed difference of the best mixture and the uniform one, Welch's t over seeds.
 
     Attributes:
@@ -38,19 +38,19 @@ class Comparison:
         return None if p is None else p < 0.05
 
 
-def welch(a: Floats, b: Floats) -> Comparison:
+def welch(a: Floats, b: Floats) -> SeedComparison:
     """Difference of means with Welch's interval and test; unequal variances, few seeds."""
     counts = (len(a), len(b))
     if min(counts) == 0:
-        return Comparison(None, None, None, counts)
+        return SeedComparison(None, None, None, counts)
     difference = float(a.mean() - b.mean())
     if min(counts) < ENOUGH_SEEDS:
-        return Comparison(difference, None, None, counts)
+        return SeedComparison(difference, None, None, counts)
     parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
     error = float(np.sqrt(parts.sum()))
     if error == 0:
-        return Comparison(difference, (difference, difference), float(difference == 0), counts)
+        return SeedComparison(difference, (difference, difference), float(difference == 0), counts)
     freedom = parts.sum() ** 2 / (parts**2 / (np.array(counts) - 1)).sum()
     half = float(student.ppf(0.975, freedom)) * error
     p = 2 * float(student.sf(abs(difference) / error, freedom))
-    return Comparison(difference, (difference - half, difference + half), p, counts)
+    return SeedComparison(difference, (difference - half, difference + half), p, counts)

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from harness.errors import InputError
 from harness.sweep.gaussian_process import fit_gaussian_process
-from harness.sweep.laws import fit_exponential_law, fit_linear, fit_quadratic, fit_trees
+from harness.sweep.laws import fit_exponential_law, fit_linear, fit_quadratic
 from harness.sweep.simplex import SAME, Floats
 from harness.sweep.surface import Fit, Surface
 
-#: Trials from which trees have enough to split.
-TREES_FROM = 64
 #: Families by name; the ones that can be chosen, which have a covariance.
 FAMILIES: Mapping[str, Fit] = {
     "gaussian process": fit_gaussian_process,
@@ -43,7 +41,7 @@ class CrossValidated:
 
     Attributes:
         family: its name.
-        rmse: root mean squared error over left-out mixtures, on the scale of `Excess`.
+        rmse: root mean squared error over left-out mixtures, on the scale of `LossScale`.
         r2: 1 − mean squared error / that of the mean of the others; 0 is no better than the mean.
     """
 
@@ -57,7 +55,7 @@ def cross_validate(mixtures: Floats, values: Floats, families: Mapping[str, Fit]
 
     Args:
         mixtures: `(trials, k)`.
-        values: `(trials,)`, on the scale of `Excess`.
+        values: `(trials,)`, on the scale of `LossScale`.
         families: to compare; unset means those that so many mixtures can tell from noise.
 
     Raises:
@@ -68,8 +66,6 @@ def cross_validate(mixtures: Floats, values: Floats, families: Mapping[str, Fit]
     if number < 3:
         raise InputError(f"Surfaces need at least 3 different mixtures; found {number}.")
     chosen = dict(families or _affordable(mixtures.shape[1], number))
-    if families is None and len(values) >= TREES_FROM:
-        chosen["boosted trees"] = fit_trees
     constant = _left_out(lambda x, y: _constant(y), mixtures, values, groups)
     baseline = float(np.mean((constant - values) ** 2)) or 1.0
     rows = []

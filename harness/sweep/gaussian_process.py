@@ -39,12 +39,12 @@ class GaussianProcess:
         kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(0.5, (0.05, 5.0), nu=2.5) + WhiteKernel(1e-2, (1e-5, 1.0))
         scale = float(values.std()) or 1.0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a hyperparameter at its bound is an answer too
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a hyperparameter at its bound is a valid fit
             fitted = GaussianProcessRegressor(kernel, random_state=0)
             fitted.fit(mixtures, (values - values.mean()) / scale)
         return cls(fitted.kernel_.k1, float(fitted.kernel_.k2.noise_level), mixtures, values)
 
-    def believing(self, pending: Floats) -> GaussianProcess:
+    def with_pending(self, pending: Floats) -> GaussianProcess:
         """The same process as if each pending mixture had given its mean ("kriging believer", Ginsbourger 2010)."""
         if not len(pending):
             return self

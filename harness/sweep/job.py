@@ -23,7 +23,7 @@ from harness.engine.distributed import Processes
 from harness.errors import HarnessError
 from harness.sweep.launch import tail
 from harness.sweep.plan import read_plan
-from harness.sweep.trial import Ask, Outcome, read_outcome, run_trial, trial_folder
+from harness.sweep.trial import TrialResult, TrialSpec, read_result, run_trial, trial_folder
 from harness.training.loop import DivergedError, Step
 from harness.training.train import training_data
 
@@ -33,7 +33,7 @@ _PATIENCE_S = 30
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """How a trial is run.
 
     Attributes:
@@ -47,12 +47,14 @@ class Job:
     silence_s: float = 30.0
 
 
-def run_job(folder: Path, ask: Ask, job: Job, *, on_step: Callable[[Step], None], check: Callable[[], None]) -> Outcome:
+def run_job(
+    folder: Path, spec: TrialSpec, job: TrialJob, *, on_step: Callable[[Step], None], check: Callable[[], None]
+) -> TrialResult:
     """Runs one trial of a prepared sweep under torchrun and returns what it gave.
 
     Args:
         folder: of the sweep.
-        ask: what to do.
+        spec: what to do.
         job: how.
         on_step: called with every validation; what it raises ends the job.
         check: called all the while; likewise.
@@ -61,7 +63,7 @@ def run_job(folder: Path, ask: Ask, job: Job, *, on_step: Callable[[Step], None]
         DivergedError: if a loss stops being finite.
         HarnessError: if a process fails, with the end of the job's log.
     """
-    said, log = _said(folder, ask), folder / "logs" / f"trial-{ask.number:05d}.log"
+    said, log = _said(folder, spec), folder / "logs" / f"trial-{spec.number:05d}.log"
     for path in (said, log):
         path.parent.mkdir(parents=True, exist_ok=True)
     said.write_text("")
@@ -69,7 +71,7 @@ def run_job(folder: Path, ask: Ask, job: Job, *, on_step: Callable[[Step], None]
         hear, speak = os.pipe()
         os.set_blocking(speak, False)
         process = subprocess.Popen(
-            _command(folder, ask, job), env=_environment(job.nproc), stdin=hear, stdout=stream, stderr=stream
+            _command(folder, spec, job), env=_environment(job.nproc), stdin=hear, stdout=stream, stderr=stream
         )
         os.close(hear)
         try:
@@ -77,27 +79,27 @@ def run_job(folder: Path, ask: Ask, job: Job, *, on_step: Callable[[Step], None]
                 if "diverged" in line:
                     raise DivergedError(line["diverged"])
                 if "failed" in line:
-                    raise HarnessError(f"The job of trial {ask.number} failed: {line['failed']}")
+                    raise HarnessError(f"The job of trial {spec.number} failed: {line['failed']}")
                 on_step(Step(**line))
         finally:
             os.close(speak)
             _end(process)
-    outcome = read_outcome(trial_folder(folder, ask.number))
-    if process.returncode or outcome is None:
+    result = read_result(trial_folder(folder, spec.number))
+    if process.returncode or result is None:
         raise HarnessError(
-            f"The job of trial {ask.number} failed (code {process.returncode}); {log} ends:\n{tail(log)}"
+            f"The job of trial {spec.number} failed (code {process.returncode}); {log} ends:\n{tail(log)}"
         )
-    return outcome
+    return result
 
 
-def _said(folder: Path, ask: Ask) -> Path:
+def _said(folder: Path, spec: TrialSpec) -> Path:
     """What the job of an attempt tells its worker, line by line."""
-    return trial_folder(folder, ask.number) / f"job-{ask.attempt}.jsonl"
+    return trial_folder(folder, spec.number) / f"job-{spec.attempt}.jsonl"
 
 
-def _command(folder: Path, ask: Ask, job: Job) -> list[str]:
+def _command(folder: Path, spec: TrialSpec, job: TrialJob) -> list[str]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job.nproc)]
-    return [*torchrun, "-m", __name__, str(folder), json.dumps(plain(ask)), json.dumps(plain(job))]
+    return [*torchrun, "-m", __name__, str(folder), json.dumps(plain(spec)), json.dumps(plain(job))]
 
 
 def _environment(nproc: int) -> dict[str, str]:
@@ -131,7 +133,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-class _Tether(threading.Thread):
+class ParentWatchdog(threading.Thread):
     """Listens for the worker on standard input."""
 
     def __init__(self, silence_s: float) -> None:
@@ -152,15 +154,19 @@ class _Tether(threading.Thread):
 
 def main(arguments: list[str]) -> None:
     """The life of one of the processes."""
-    folder, ask, job = Path(arguments[0]), Ask(**json.loads(arguments[1])), Job(**json.loads(arguments[2]))
+    folder, spec, job = (
+        Path(arguments[0]),
+        TrialSpec(**json.loads(arguments[1])),
+        TrialJob(**json.loads(arguments[2])),
+    )
     processes, plan = Processes.of_environment(), read_plan(folder)
-    tether = _Tether(job.silence_s)
+    watchdog = ParentWatchdog(job.silence_s)
     if processes.rank == 0:
-        tether.start()
+        watchdog.start()
 
     def say(content: dict[str, Any]) -> None:
         if processes.rank == 0:
-            with _said(folder, ask).open("a") as stream:
+            with _said(folder, spec).open("a") as stream:
                 stream.write(json.dumps(content) + "\n")
 
     def on_step(step: Step) -> None:
@@ -170,13 +176,13 @@ def main(arguments: list[str]) -> None:
 
     def hold(*_: object) -> None:
         if processes.rank == 0:
-            tether.hold()
+            watchdog.hold()
 
     device = processes.device(job.device)
-    data = training_data(plan.cards[ask.size], device=device)
+    data = training_data(plan.cards[spec.size], device=device)
     with processes.connected():
         try:
-            run_trial(plan, ask, folder, data=data, device=device, on_step=on_step, progress=hold, processes=processes)
+            run_trial(plan, spec, folder, data=data, device=device, on_step=on_step, progress=hold, processes=processes)
         except DivergedError as error:  # all processes find it at the same step
             say({"diverged": str(error)})
         except HarnessError as error:

@@ -53,34 +53,34 @@ def run_local(
     environment = {"OMP_NUM_THREADS": threads, **os.environ}
     started = 0
 
-    def start(place: int) -> tuple[subprocess.Popen[bytes], Path]:
+    def start(index: int) -> tuple[subprocess.Popen[bytes], Path]:
         nonlocal started
         started += 1
-        log = folder / "logs" / f"worker-{place}.log"
+        log = folder / "logs" / f"worker-{index}.log"
         with log.open("ab") as stream:
             process = subprocess.Popen(
                 worker_command(folder, device=device, track=track, nproc=nproc),
-                env=environment | (_gpus(place, nproc) if device == "cuda" else {}),
+                env=environment | (_gpus(index, nproc) if device == "cuda" else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
             )
         return process, log
 
-    workers = {place: start(place) for place in range(number)}
+    workers = {index: start(index) for index in range(number)}
     failed: list[tuple[int, Path]] = []
     try:
         while workers:
             time.sleep(_POLL_S)
             if tick:
                 tick()
-            for place, (process, log) in list(workers.items()):
+            for index, (process, log) in list(workers.items()):
                 code = process.poll()
                 if code is None:
                     continue
-                del workers[place]
+                del workers[index]
                 if code < 0 and started < number + _REPLACEMENTS:
-                    workers[place] = start(place)
+                    workers[index] = start(index)
                 elif code:
                     failed.append((code, log))
     finally:
@@ -93,7 +93,7 @@ def run_local(
         raise HarnessError(f"{len(failed)} of {number} workers failed (code {code}); the end of {log}:\n{tail(log)}")
 
 
-def _gpus(place: int, nproc: int) -> dict[str, str]:
+def _gpus(index: int, nproc: int) -> dict[str, str]:
     """The environment that shows a worker its own GPUs alone."""
     import torch
 
@@ -101,7 +101,7 @@ def _gpus(place: int, nproc: int) -> dict[str, str]:
     names = given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
     if len(names) < nproc:
         raise ConfigError(f"--nproc {nproc} with --device cuda needs as many GPUs; there are {len(names)}.")
-    return {"CUDA_VISIBLE_DEVICES": ",".join(names[(place * nproc + i) % len(names)] for i in range(nproc))}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[(index * nproc + i) % len(names)] for i in range(nproc))}
 
 
 def tail(log: Path, lines: int = 8) -> str:

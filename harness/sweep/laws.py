@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import least_squares
-from sklearn.ensemble import HistGradientBoostingRegressor
 
 from harness.sweep.simplex import Floats
-from harness.sweep.surface import DEEPEST, Excess, Surface
+from harness.sweep.surface import DEEPEST, LossScale, Surface
 
 
 def fit_linear(mixtures: Floats, values: Floats) -> Surface:
@@ -45,9 +44,9 @@ def _least_squares(name: str, mixtures: Floats, values: Floats, terms: Callable[
 def fit_exponential_law(mixtures: Floats, values: Floats) -> Surface:
     """The data mixing law L(w) = c ± exp(Σ tᵢ wᵢ) (Ye et al. 2024, arXiv 2403.16952); its factor k is in the tᵢ.
 
-    The law is one of losses: values on the scale of `Excess` are taken back, and errors count as they do on that scale.
-    Fitted by least squares from two starts for each sign, exponents kept within ±6: without bounds few trials drive
-    them to infinity. The covariance is that of the linearized law.
+    The law is one of losses: values on the scale of `LossScale` are mapped back, and errors are weighted as on that
+    scale. Fitted by least squares from two starts for each sign, exponents bounded by ±6: with few trials,
+    unbounded ones would go to infinity. The covariance is that of the linearized law.
     """
     k, excess = mixtures.shape[1], np.expm1(values)
     weights = np.exp(-values)  # the scale's slope
@@ -73,7 +72,7 @@ def fit_exponential_law(mixtures: Floats, values: Floats) -> Surface:
         rows = _law_gradient(theta, sign, points) / grown[:, None]
         return np.log(grown), variance * rows @ inverse @ rows.T
 
-    def formula(scale: Excess) -> str:
+    def formula(scale: LossScale) -> str:
         exponents = " ".join(f"{t + np.log(scale.unit):+.3g}" for t in theta[1:])
         return f"{scale.best + scale.unit * theta[0]:.4g} {'+' if sign > 0 else '−'} exp({exponents} · w)"
 
@@ -88,15 +87,3 @@ def _law_gradient(theta: Floats, sign: float, mixtures: Floats) -> Floats:
 
 def _variance(residual: Floats, num_parameters: int) -> float:
     return float(residual @ residual) / max(1, len(residual) - num_parameters)
-
-
-def fit_trees(mixtures: Floats, values: Floats) -> Surface:
-    """Boosted trees on histograms, as LightGBM grows them (scikit-learn); only their errors are of use."""
-    trees = HistGradientBoostingRegressor(max_iter=200, learning_rate=0.05, min_samples_leaf=5, random_state=0)
-    trees.fit(mixtures, values)
-    noise = float(np.std(values - trees.predict(mixtures)))
-
-    def predict(points: Floats) -> tuple[Floats, Floats]:
-        return trees.predict(points), noise**2 * np.eye(len(points))
-
-    return Surface("boosted trees", predict, noise)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from harness.config import build, digest, merge, plain
-from harness.errors import ConfigError, InputError
+from harness.errors import ConfigError, SweepError
 from harness.evaluation.evaluate import RunConfig, evaluate, load_tasks
+from harness.files import write_json
 from harness.model import Model, ModelCard, adapter_registry, read_card
+from harness.progress import ProgressCallback
 from harness.results import Metric
 from harness.sweep.simplex import Repetition
 from harness.sweep.spec import SweepSpec
 from harness.training.recipe import FORMATS, Architecture, TrainingConfig
 from harness.training.train import TrainingData, train_model, training_card, training_data
-
-Progress = Callable[[str, int, int], None]
 
 PLAN = "sweep.json"
 #: Settings that may change when a sweep is taken up again: none of them changes what a trial gives.
@@ -31,7 +30,7 @@ EXTENSIBLE = ("trials", "surfaces", "confirm", "description", "storage")
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A sweep that is ready to run; the content of `sweep.json`.
 
     Attributes:
@@ -64,6 +63,10 @@ class Plan:
         """Optimizer steps of a trial."""
         return num_steps(self.cards[size], self.spec.tokens)
 
+    def training(self, size: str) -> TrainingConfig:
+        """How a trial is trained, before mixture, seed and steps."""
+        return _training(self.cards[size])
+
 
 def _deciding(spec: SweepSpec) -> dict[str, Any]:
     return {key: value for key, value in plain(spec).items() if key not in EXTENSIBLE}
@@ -71,14 +74,21 @@ def _deciding(spec: SweepSpec) -> dict[str, Any]:
 
 def num_steps(card: ModelCard, tokens: int) -> int:
     """Steps that read about `tokens` tokens; rows that are not quite full make it a few per cent fewer."""
-    config = build(TrainingConfig, card.training, where=f"card '{card.name}': training")
-    architecture = build(Architecture, card.architecture, where=f"card '{card.name}': architecture")
-    row = min(config.row_tokens, architecture.context)
+    config, row = _training(card), _row_tokens(card)
     rows = max(1, config.batch_tokens // row // config.accumulate) * config.accumulate
     return max(1, round(tokens / (rows * row)))
 
 
-def trial_card(plan: Plan, mixture: Mapping[str, float], *, seed: int, size: str, name: str) -> ModelCard:
+def _training(card: ModelCard) -> TrainingConfig:
+    return build(TrainingConfig, card.training, where=f"card '{card.name}': training")
+
+
+def _row_tokens(card: ModelCard) -> int:
+    architecture = build(Architecture, card.architecture, where=f"card '{card.name}': architecture")
+    return min(_training(card).row_tokens, architecture.context)
+
+
+def trial_card(plan: SweepPlan, mixture: Mapping[str, float], *, seed: int, size: str, name: str) -> ModelCard:
     """The card that one trial trains."""
     card = plan.cards[size]
     training = {
@@ -114,7 +124,7 @@ def sized_cards(spec: SweepSpec) -> dict[str, ModelCard]:
     for size, architecture in spec.sizes.items():
         card = dataclasses.replace(base, architecture=merge(base.architecture, architecture), sha256=None)
         build(Architecture, card.architecture, where=f"sizes.{size}")
-        config = build(TrainingConfig, card.training, where=f"card '{card.name}': training")
+        config = _training(card)
         if spec.asha and config.schedule == "cosine":
             raise ConfigError(
                 "asha compares trials in mid-training, where a cosine schedule says little of their end; "
@@ -125,8 +135,8 @@ def sized_cards(spec: SweepSpec) -> dict[str, ModelCard]:
 
 
 def prepare(
-    spec: SweepSpec, folder: Path, *, device: str = "cpu", progress: Progress | None = None
-) -> tuple[Plan, TrainingData | None]:
+    spec: SweepSpec, folder: Path, *, device: str = "cpu", progress: ProgressCallback | None = None
+) -> tuple[SweepPlan, TrainingData | None]:
     """Makes `folder` ready for workers, or takes up the sweep that it holds.
 
     Tokenizers and units are computed and cached; one step of training is evaluated on every task, so that wrong metric
@@ -149,7 +159,7 @@ def prepare(
     metrics = _untrained_metrics(spec, cards[spec.size], data, folder, device=device, progress=progress)
     directions = {key: metric.higher_is_better for key, metric in metrics.items()}
     _check_metrics(spec, directions)
-    plan = Plan(
+    plan = SweepPlan(
         spec=spec,
         cards=cards,
         repetition=repetition,
@@ -170,7 +180,7 @@ def _check_metrics(spec: SweepSpec, directions: Mapping[str, bool | None]) -> No
             raise ConfigError(f"'{key}' has no better direction, so that no mixture can be best by it.")
 
 
-def _taken_up(spec: SweepSpec, folder: Path) -> Plan:
+def _taken_up(spec: SweepSpec, folder: Path) -> SweepPlan:
     plan = read_plan(folder)
     old, new = _deciding(plan.spec), _deciding(spec)
     if changed := [key for key in new if new[key] != plain(old[key])]:
@@ -186,9 +196,7 @@ def _taken_up(spec: SweepSpec, folder: Path) -> Plan:
 
 def repetition_of(spec: SweepSpec, card: ModelCard, data: TrainingData) -> Repetition:
     """Measures one pass over the corpus in each part's format."""
-    architecture = build(Architecture, card.architecture, where=f"card '{card.name}': architecture")
-    config = build(TrainingConfig, card.training, where=f"card '{card.name}': training")
-    row = min(config.row_tokens, architecture.context)
+    row = _row_tokens(card)
     passes, numbers = [], []
     for part in spec.names:
         usable = [u for u in data.train if part != "ast" or u.aligned]
@@ -204,7 +212,13 @@ def repetition_of(spec: SweepSpec, card: ModelCard, data: TrainingData) -> Repet
 
 
 def _untrained_metrics(
-    spec: SweepSpec, card: ModelCard, data: TrainingData, folder: Path, *, device: str, progress: Progress | None
+    spec: SweepSpec,
+    card: ModelCard,
+    data: TrainingData,
+    folder: Path,
+    *,
+    device: str,
+    progress: ProgressCallback | None,
 ) -> dict[str, Metric]:
     mixture = {part: float(part in spec.names) for part in FORMATS}
     # A step that moves next to nothing, so that a rate too high for training does not spoil the check.
@@ -221,7 +235,7 @@ def _untrained_metrics(
     return metrics
 
 
-def write_plan(plan: Plan, folder: Path) -> None:
+def write_plan(plan: SweepPlan, folder: Path) -> None:
     """Writes `sweep.json` whole or not at all."""
     content = {
         "study": plan.study,
@@ -235,26 +249,18 @@ def write_plan(plan: Plan, folder: Path) -> None:
     write_json(folder / PLAN, content)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file whole or not at all; NaN is refused."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
-    os.replace(part, path)
-
-
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Path) -> SweepPlan:
     """The plan of a sweep's folder.
 
     Raises:
-        InputError: if the folder holds none.
+        SweepError: if the folder holds none.
     """
     path = folder / PLAN
     if not path.is_file():
-        raise InputError(f"{folder} holds no {PLAN}: no sweep. Give the folder of 'harness sweep run --output'.")
+        raise SweepError(f"{folder} holds no {PLAN}: no sweep. Give the folder of 'harness sweep run --output'.")
     content = json.loads(path.read_text("utf-8"))
     repetition: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["repetition"].items()}
-    return Plan(
+    return SweepPlan(
         spec=build(SweepSpec, content["spec"], where=str(path)),
         cards={
             size: build(ModelCard, {**card, "folder": Path(card["folder"])}, where=str(path))

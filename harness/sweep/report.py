@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 from harness.config import plain
+from harness.files import write_json
 from harness.sweep.analysis import Analysis
 from harness.sweep.blocks import markdown, page
 from harness.sweep.export import export
-from harness.sweep.plan import write_json
-from harness.sweep.sections import answer_sections, costs, fits, opening, trade_offs, trials
+from harness.sweep.sections import costs, fits, opening, optimum_sections, trade_offs, trials
 
 
 @dataclass(frozen=True)
-class Written:
+class SweepReport:
     """A report on disk.
 
     Attributes:
         folder: with `report.md`, `report.html`, `summary.json`, figures and tables.
         text: the Markdown.
-        summary: the answers as plain data.
+        summary: the optima as plain data.
     """
 
     folder: Path
@@ -32,7 +32,7 @@ class Written:
     summary: dict[str, Any]
 
 
-def write_report(analysis: Analysis, folder: Path, *, dropped: Sequence[tuple[int, str]] = ()) -> Written:
+def write_report(analysis: Analysis, folder: Path, *, dropped: Sequence[tuple[int, str]] = ()) -> SweepReport:
     """Writes Markdown, HTML, figures, tables and `summary.json`; the same trials give the same report.
 
     Args:
@@ -41,26 +41,26 @@ def write_report(analysis: Analysis, folder: Path, *, dropped: Sequence[tuple[in
         dropped: numbers of pruned trials with their reasons.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    blocks = [*opening(analysis, dropped), *answer_sections(analysis, folder), *trade_offs(analysis, folder)]
+    blocks = [*opening(analysis, dropped), *optimum_sections(analysis, folder), *trade_offs(analysis, folder)]
     blocks += [*fits(analysis), *costs(analysis, folder), *trials(analysis)]
     text = "\n\n".join(markdown(block) for block in blocks) + "\n"
     (folder / "report.md").write_text(text, "utf-8")
     (folder / "report.html").write_text(page(analysis.plan.spec.name, blocks), "utf-8")
     result = summary(analysis)
     write_json(folder / "summary.json", result)
-    export(analysis.plan, analysis.outcomes, folder)
-    return Written(folder, text, result)
+    export(analysis.plan, analysis.results, folder)
+    return SweepReport(folder, text, result)
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
-    """The answers as plain data."""
+    """The optima as plain data."""
     names = analysis.plan.spec.names
     return {
         "sweep": analysis.plan.spec.name,
         "study": analysis.plan.study,
-        "trials": len(analysis.outcomes),
+        "trials": len(analysis.results),
         "parts": list(names),
-        "answers": {
+        "optima": {
             key: {
                 "mixture": dict(zip(names, a.mixture, strict=True)),
                 "shares_ci95": {n: list(ci) for n, ci in zip(names, a.shares_ci95, strict=True)},
@@ -76,9 +76,11 @@ def summary(analysis: Analysis) -> dict[str, Any]:
                 "comparison": plain(a.comparison),
                 "verdict": a.verdict,
                 "errors": [plain(row) for row in a.errors],
-                "optima": {family: dict(zip(names, mixture, strict=True)) for family, mixture in a.optima.items()},
+                "optima_by_family": {
+                    family: dict(zip(names, mixture, strict=True)) for family, mixture in a.optima_by_family.items()
+                },
             }
-            for key, a in analysis.answers.items()
+            for key, a in analysis.optima.items()
         },
         "pareto": analysis.pareto,
         "regret": analysis.regret,

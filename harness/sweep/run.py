@@ -1,4 +1,4 @@
-"""Running a sweep: prepares it, starts its workers, confirms what came out best."""
+"""Runs a sweep: prepares it, starts its workers, confirms the best mixtures with new seeds."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from filelock import FileLock
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError
-from harness.sweep.analysis import Answer, analyze
+from harness.files import lock_of
+from harness.progress import ProgressCallback
+from harness.sweep.analysis import Optimum, analyze
 from harness.sweep.launch import run_local, submit, wait_for
-from harness.sweep.plan import Progress, prepare
+from harness.sweep.plan import prepare
 from harness.sweep.queue import (
     enqueue_confirmations,
     enqueue_main,
     enqueue_transfer,
-    fail_silent,
-    lost,
-    origin,
+    fail_stale_trials,
+    lost_trials,
     requeue_failed,
+    trial_number,
 )
-from harness.sweep.report import Written, write_report
+from harness.sweep.report import SweepReport, write_report
 from harness.sweep.signals import StopSignals
 from harness.sweep.spec import SweepSpec
-from harness.sweep.status import outcomes, status
+from harness.sweep.status import status, trial_results
 from harness.sweep.storage import open_storage, quiet, storage_url
 from harness.sweep.study import Sweep, load_study
 from harness.sweep.tracking import end_silent_runs, log_sweep, open_tracking
@@ -37,14 +38,19 @@ from harness.tracking.config import TrackingConfig
 
 
 def start_sweep(
-    spec: SweepSpec, folder: Path, tracking: TrackingConfig, *, device: str = "cpu", progress: Progress | None = None
+    spec: SweepSpec,
+    folder: Path,
+    tracking: TrackingConfig,
+    *,
+    device: str = "cpu",
+    progress: ProgressCallback | None = None,
 ) -> Sweep:
-    """Prepares data, database and trials before any worker starts; the same call takes a sweep up again.
+    """Prepares data, database and trials before any worker starts; the same call resumes a sweep.
 
-    Trials that failed without a successor are enqueued again.
+    Lost trials are enqueued again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "prepare.lock"):
+    with lock_of(folder / "prepare"):
         plan, _ = prepare(spec, folder, device=device, progress=progress)
         url = storage_url(plan, folder, tracking.sweep)
         storage = open_storage(url, tracking.sweep, create=True)
@@ -57,7 +63,7 @@ def start_sweep(
             )
             study.set_metric_names(list(spec.objectives))
         sweep = Sweep(plan, folder, load_study(plan, storage), tracking, storage)
-        fail_silent(sweep)
+        fail_stale_trials(sweep)
         enqueue_main(sweep)
         enqueue_transfer(sweep)
         requeue_failed(sweep)
@@ -65,14 +71,14 @@ def start_sweep(
 
 
 @dataclass(frozen=True)
-class Launch:
+class LaunchOptions:
     """How workers are started.
 
     Attributes:
-        workers: how many; one runs in this process.
+        workers: number of workers; a single local one runs in this process.
         launcher: `local` processes, or jobs of `slurm`.
         slurm: `key=value` of submitit for the jobs.
-        device: where each trains.
+        device: of each worker.
         track: log to MLflow.
         nproc: processes of a trial.
     """
@@ -89,12 +95,12 @@ def run_sweep(
     spec: SweepSpec,
     folder: Path,
     tracking: TrackingConfig,
-    launch: Launch,
+    launch: LaunchOptions,
     *,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     say: Callable[[str], None] = print,
 ) -> Sweep:
-    """Prepares a sweep, runs its trials, confirms what came out best; the same call takes it up where it stopped.
+    """Prepares a sweep, runs its trials, confirms what came out best; the same call resumes it.
 
     Raises:
         HarnessError: if a worker fails, or trials were lost to more faults than `max_retry`.
@@ -104,14 +110,14 @@ def run_sweep(
         open_tracking(tracking)
     _run_workers(sweep, launch, progress, say)
     if spec.confirm:
-        best = {key: answer.mixture for key, answer in answers(sweep).items()}
+        best = {key: optimum.mixture for key, optimum in find_optima(sweep).items()}
         if number := enqueue_confirmations(sweep, best):
             say(f"{number} confirmation runs of the best mixtures and the uniform one")
             _run_workers(sweep, launch, progress, say)
     if launch.track:
         end_silent_runs(sweep)
-    if gone := lost(sweep):
-        numbers = ", ".join(str(origin(trial)) for trial in gone)
+    if gone := lost_trials(sweep):
+        numbers = ", ".join(str(trial_number(trial)) for trial in gone)
         raise HarnessError(
             f"{len(gone)} of {status(sweep)['asked']} trials were lost: {numbers}. Their workers met an error, or more "
             f"faults than sweep.max_retry={tracking.sweep.max_retry}; see {folder / 'logs'}. The same command tries "
@@ -120,7 +126,9 @@ def run_sweep(
     return sweep
 
 
-def _run_workers(sweep: Sweep, launch: Launch, progress: Progress | None, say: Callable[[str], None]) -> None:
+def _run_workers(
+    sweep: Sweep, launch: LaunchOptions, progress: ProgressCallback | None, say: Callable[[str], None]
+) -> None:
     if not sweep.count(TrialState.WAITING, TrialState.RUNNING):
         return
     if launch.workers == 1 and launch.launcher == "local":
@@ -147,22 +155,24 @@ def _run_workers(sweep: Sweep, launch: Launch, progress: Progress | None, say: C
             raise
 
 
-def answers(sweep: Sweep) -> dict[str, Answer]:
-    """What the sweep's own trials say of each objective."""
-    return analyze(sweep.plan, outcomes(sweep), keys=sweep.plan.spec.objectives).answers
+def find_optima(sweep: Sweep) -> dict[str, Optimum]:
+    """The best mixture for each objective, by the results so far."""
+    return analyze(sweep.plan, trial_results(sweep), keys=sweep.plan.spec.objectives).optima
 
 
-def report_sweep(sweep: Sweep, folder: Path | None = None, *, track: bool = True) -> Written:
-    """Writes the report of a sweep and logs its summary run; can be asked for at any time.
+def report_sweep(sweep: Sweep, folder: Path | None = None, *, track: bool = True) -> SweepReport:
+    """Writes the report of a sweep and logs its summary run; works at any time.
 
     Args:
         sweep: opened.
-        folder: of the report; unset means `report` in the sweep's.
+        folder: of the report; defaults to `report` in the sweep's folder.
         track: log to MLflow, one run for the study, replaced by the next report.
     """
-    analysis = analyze(sweep.plan, outcomes(sweep))
-    dropped = [(origin(t), str(t.user_attrs.get("pruned", ""))) for t in sweep.trials if t.state == TrialState.PRUNED]
-    written = write_report(analysis, folder or sweep.folder / "report", dropped=dropped)
+    analysis = analyze(sweep.plan, trial_results(sweep))
+    dropped = [
+        (trial_number(t), str(t.user_attrs.get("pruned", ""))) for t in sweep.trials if t.state == TrialState.PRUNED
+    ]
+    report = write_report(analysis, folder or sweep.folder / "report", dropped=dropped)
     if track:
-        log_sweep(sweep, analysis, written)
-    return written
+        log_sweep(sweep, analysis, report)
+    return report

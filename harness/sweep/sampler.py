@@ -1,4 +1,4 @@
-"""What chooses the next mixture."""
+"""The sampler of mixtures: Gaussian process and expected improvement, or random."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import ConfigError
 from harness.sweep.acquisition import expected_improvement, scalarize
-from harness.sweep.simplex import SAME, Floats, from_sticks, nearest, to_sticks
+from harness.sweep.simplex import SAME, Floats
 from harness.sweep.storage import DONE
-from harness.sweep.surface import Excess
+from harness.sweep.surface import LossScale
 
 #: Finished trials before a process is fitted.
 _ENOUGH = 3
@@ -25,14 +25,13 @@ class MixtureSampler(optuna.samplers.BaseSampler):
     """Chooses mixtures on a lattice; a trial's parameters are the shares of all parts.
 
     A suggestion is a function of (seed, trial number, trials so far): workers share no random state, and a study that
-    is taken up again repeats no stream. Diverged trials count as the worst that was seen.
+    is resumed repeats no draw. Diverged trials count as the worst loss so far.
 
     Args:
         parts: names of the shares.
         candidates: the allowed mixtures, `(points, k)`.
-        kind: `gp`: expected improvement of a Gaussian process on the scale of `Excess`, objectives scalarized as in
-            ParEGO; `tpe`: Optuna's tree-structured Parzen estimator over stick-breaking coordinates, moved to the
-            nearest candidate; `random`.
+        kind: `gp`, expected improvement of a Gaussian process on the scale of `LossScale`, objectives scalarized as in
+            ParEGO; or `random`, uniform over the candidates.
         seed: of every draw.
     """
 
@@ -62,37 +61,22 @@ class MixtureSampler(optuna.samplers.BaseSampler):
         Raises:
             ConfigError: always.
         """
-        raise ConfigError(f"'{param_name}' is no part of the mixture {', '.join(self.parts)}.")
+        raise ConfigError(f"'{param_name}' is not a part of the mixture {', '.join(self.parts)}.")
 
     def _choose(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> int:
+        """Index of the next candidate."""
         mixtures, losses, pending = self._history(study, trial)
         if self.kind == "random" or len(losses) < _ENOUGH:
             return int(rng.integers(len(self.candidates)))
-        if self.kind == "tpe":
-            return self._parzen(mixtures, losses, rng)
-        scaled = np.column_stack([Excess.of(of_one).scaled(of_one) for of_one in losses.T])
+        scaled = np.column_stack([LossScale.of(of_one).scaled(of_one) for of_one in losses.T])
         gain = expected_improvement(self.candidates, mixtures, scalarize(scaled, rng=rng), pending)
         for mixture in pending:
-            gain[np.abs(self.candidates - mixture).max(axis=1) < SAME] = -1.0  # nobody trains it twice at once
+            gain[np.abs(self.candidates - mixture).max(axis=1) < SAME] = -1.0  # it is in training
         best = np.flatnonzero(gain >= gain.max() * (1 - 1e-9)) if gain.max() > 0 else np.flatnonzero(gain >= 0)
         return int(rng.choice(best))
 
-    def _parzen(self, mixtures: Floats, losses: Floats, rng: np.random.Generator) -> int:
-        sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)))
-        inner = optuna.create_study(directions=["minimize"] * losses.shape[1], sampler=sampler)
-        space: dict[str, BaseDistribution] = {
-            f"stick_{i}": FloatDistribution(0.0, 1.0) for i in range(len(self.parts) - 1)
-        }
-        for sticks, values in zip(to_sticks(mixtures), losses, strict=True):
-            params = {name: float(value) for name, value in zip(space, sticks, strict=True)}
-            inner.add_trial(
-                optuna.trial.create_trial(params=params, distributions=space, values=[float(v) for v in values])
-            )
-        asked = inner.ask(space)
-        sticks = np.array([[asked.params[name] for name in space]])
-        return nearest(from_sticks(sticks)[0], self.candidates)
-
     def _history(self, study: Study, trial: FrozenTrial) -> tuple[Floats, Floats, Floats]:
+        """Mixtures of finished trials and their losses, lower is better; mixtures in training."""
         trials = [
             t
             for t in study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.sweep.analysis import Analysis, Answer
-from harness.sweep.blocks import Block, Heading, Rows, Words, save_picture
+from harness.sweep.analysis import Analysis, Optimum
+from harness.sweep.blocks import Block, Heading, Paragraph, TableBlock, save_figure
 from harness.sweep.comparison import ENOUGH_SEEDS
 from harness.sweep.figures import cost_figure, pareto_figure, shares_figure, surface_figure
 from harness.sweep.simplex import describe
-from harness.sweep.trial import Outcome
+from harness.sweep.trial import TrialResult
 from harness.task import task_registry
 
 
@@ -21,20 +21,20 @@ def opening(analysis: Analysis, dropped: Sequence[tuple[int, str]]) -> list[Bloc
     """What was run."""
     spec, swept = analysis.plan.spec, analysis.swept()
     stages = ", ".join(
-        f"{sum(o.ask.stage == stage for o in analysis.outcomes)} {word}"
+        f"{sum(o.spec.stage == stage for o in analysis.results)} {word}"
         for stage, word in (
             ("design", "designed"),
             ("adaptive", "adaptive"),
             ("transfer", "in other sizes"),
             ("confirm", "confirming"),
         )
-        if any(o.ask.stage == stage for o in analysis.outcomes)
+        if any(o.spec.stage == stage for o in analysis.results)
     )
     parameters = swept[0].flops / (6 * swept[0].tokens)
     blocks: list[Block] = [
         Heading(f"Sweep {spec.name}", 1),
-        Words(
-            f"{len(analysis.outcomes)} complete trials ({stages}) over {', '.join(spec.names)}; shares count "
+        Paragraph(
+            f"{len(analysis.results)} complete trials ({stages}) over {', '.join(spec.names)}; shares count "
             f"{spec.ratio_unit}. Proxy `{spec.card}`, size `{spec.size}`, {parameters / 1e6:.2f}M parameters, "
             f"{spec.tokens / 1e6:.2f}M tokens a trial. Evaluated on split `{spec.split}` of "
             f"`{spec.corpus or analysis.plan.cards[spec.size].corpus}`, the same items for every trial."
@@ -42,11 +42,11 @@ def opening(analysis: Analysis, dropped: Sequence[tuple[int, str]]) -> list[Bloc
     ]
     if dropped:
         reasons = "; ".join(f"trial {number}: {reason}" for number, reason in dropped)
-        blocks.append(Words(f"{len(dropped)} trials were pruned and are in no surface. {reasons}"))
+        blocks.append(Paragraph(f"{len(dropped)} trials were pruned and are in no surface. {reasons}"))
     return blocks
 
 
-def answer_sections(analysis: Analysis, folder: Path) -> list[Block]:
+def optimum_sections(analysis: Analysis, folder: Path) -> list[Block]:
     """Best mixtures, how well they are known, and response surfaces."""
     names = analysis.plan.spec.names
     rows = [
@@ -59,11 +59,11 @@ def answer_sections(analysis: Analysis, folder: Path) -> list[Block]:
             f"{100 * float(np.mean(a.indifferent)):.0f} %",
             a.verdict,
         )
-        for key, a in analysis.answers.items()
+        for key, a in analysis.optima.items()
     ]
     blocks: list[Block] = [
         Heading("Best mixtures"),
-        Rows(
+        TableBlock(
             (
                 "metric",
                 "best mixture (%)",
@@ -75,7 +75,7 @@ def answer_sections(analysis: Analysis, folder: Path) -> list[Block]:
             ),
             tuple(rows),
         ),
-        Words(
+        Paragraph(
             "Brackets are 95 % intervals of the fitted surface, conditional on its family. A gain above 0 is better. "
             "The best mixture was chosen by the trials before those that confirm, which flatters its gain; the surface "
             "knows these too, so that a choice made by noise may show a gain below 0. Only a comparison over "
@@ -83,8 +83,8 @@ def answer_sections(analysis: Analysis, folder: Path) -> list[Block]:
             "is not worse than the best mixture with 95 % confidence."
         ),
         Heading("How well the best shares are known", 3),
-        Rows(("metric", *names), tuple((key, *_shares(a)) for key, a in analysis.answers.items())),
-        Words(
+        TableBlock(("metric", *names), tuple((key, *_shares(a)) for key, a in analysis.optima.items())),
+        Paragraph(
             "Per cent; brackets hold the best mixture of 95 % of surfaces drawn from the posterior of the chosen "
             "family. They know the trials that confirm, which the best mixture was chosen without, so that it may lie "
             "outside. What other families say stands under 'Which law fits'."
@@ -93,33 +93,33 @@ def answer_sections(analysis: Analysis, folder: Path) -> list[Block]:
         *_beside(analysis),
         Heading("Response surfaces"),
     ]
-    for key, answer in analysis.answers.items():
+    for key, optimum in analysis.optima.items():
         caption = (
             f"{key}: surface (above) and its standard deviation (below) on the faces of the simplex. Circles: trials "
             "on the face; star: best mixture; dashed: region of indifference."
         )
-        blocks.append(save_picture(surface_figure(analysis, answer), folder, f"surface-{_file(key)}.png", caption))
+        blocks.append(save_figure(surface_figure(analysis, optimum), folder, f"surface-{_file(key)}.png", caption))
     return blocks
 
 
-def _shares(answer: Answer) -> list[str]:
+def _shares(optimum: Optimum) -> list[str]:
     return [
         f"{100 * best:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
-        for best, (low, high) in zip(answer.mixture, answer.shares_ci95, strict=True)
+        for best, (low, high) in zip(optimum.mixture, optimum.shares_ci95, strict=True)
     ]
 
 
 def _seeds(analysis: Analysis) -> list[Block]:
-    rows = [_seed_row(key, a) for key, a in analysis.answers.items() if min(a.comparison.seeds) > 0]
+    rows = [_seed_row(key, a) for key, a in analysis.optima.items() if min(a.comparison.seeds) > 0]
     if not rows:
         return []
     columns = ("metric", "seeds at best / uniform", "best − uniform", "95 % interval", "p", "p, Holm")
     words = "Welch's t over seeds; corrected by Holm over the objectives, and apart from them over the other metrics."
-    return [Heading("Confirmed by seeds", 3), Rows(columns, tuple(rows)), Words(words)]
+    return [Heading("Confirmed by seeds", 3), TableBlock(columns, tuple(rows)), Paragraph(words)]
 
 
-def _seed_row(key: str, answer: Answer) -> tuple[str, ...]:
-    c = answer.comparison
+def _seed_row(key: str, optimum: Optimum) -> tuple[str, ...]:
+    c = optimum.comparison
     interval = "too few seeds" if c.ci95 is None else f"[{c.ci95[0]:.3g}, {c.ci95[1]:.3g}]"
     difference = "" if c.difference is None else f"{c.difference:.3g}"
     p = ["" if value is None else f"{value:.2g}" for value in (c.p, c.corrected)]
@@ -133,7 +133,7 @@ def _beside(analysis: Analysis) -> list[Block]:
         return []
     swept = analysis.swept()
     uniform = np.abs(analysis.mixtures(swept) - analysis.plan.spec.uniform).max(axis=1) < 1e-6
-    columns: list[tuple[str, list[Outcome]]] = []
+    columns: list[tuple[str, list[TrialResult]]] = []
     if uniform.any():
         columns.append(("uniform", [o for o, at in zip(swept, uniform, strict=True) if at]))
     for objective in analysis.plan.spec.objectives:
@@ -147,8 +147,8 @@ def _beside(analysis: Analysis) -> list[Block]:
         rows.append((key, *cells, "" if chance is None else f"{chance:.3f}"))
     return [
         Heading("Headline metrics beside them", 3),
-        Rows(("metric", *(name for name, _ in columns), "chance"), tuple(rows)),
-        Words("Of single trials, the uniform mixture's being a mean over its seeds; no choice was made by them."),
+        TableBlock(("metric", *(name for name, _ in columns), "chance"), tuple(rows)),
+        Paragraph("Of single trials, the uniform mixture's being a mean over its seeds; no choice was made by them."),
     ]
 
 
@@ -159,24 +159,26 @@ def _headline(analysis: Analysis) -> list[str]:
         for key in task_registry().load(task).info.headline:
             if tuple(key.split(".")[:2]) in conditions and key in analysis.plan.untrained:
                 found.append(key)
-    return [key for key in found if key not in analysis.answers]
+    return [key for key in found if key not in analysis.optima]
 
 
 def trade_offs(analysis: Analysis, folder: Path) -> list[Block]:
     """Regret, the Pareto front, and rank correlation between sizes."""
     blocks: list[Block] = []
-    if len(analysis.answers) > 1:
-        keys = list(analysis.answers)
+    if len(analysis.optima) > 1:
+        keys = list(analysis.optima)
         rows = tuple((key, *(f"{analysis.regret[key][other]:.3g}" for other in keys)) for key in keys)
         blocks += [
             Heading("Regret of choosing another metric's best mixture"),
-            Rows(("metric \\ best mixture of", *keys), rows),
-            Words("How much worse each metric is there than at its own best mixture, on its surface and in its unit."),
+            TableBlock(("metric \\ best mixture of", *keys), rows),
+            Paragraph(
+                "How much worse each metric is there than at its own best mixture, on its surface and in its unit."
+            ),
         ]
     if len(analysis.plan.spec.objectives) > 1:
         numbers = ", ".join(str(n) for n in analysis.pareto)
-        blocks += [Heading("Pareto front"), Words(f"Trials that no other beats in every objective: {numbers}.")]
-        blocks.append(save_picture(pareto_figure(analysis), folder, "pareto.png", "Trade-offs between objectives."))
+        blocks += [Heading("Pareto front"), Paragraph(f"Trials that no other beats in every objective: {numbers}.")]
+        blocks.append(save_figure(pareto_figure(analysis), folder, "pareto.png", "Trade-offs between objectives."))
     if analysis.transfer:
         rows = tuple(
             (size, key, f"{rho:.2f}", str(number))
@@ -185,7 +187,7 @@ def trade_offs(analysis: Analysis, folder: Path) -> list[Block]:
         )
         blocks += [
             Heading("Do ranks carry over to other sizes?"),
-            Rows(("size", "metric", "Spearman's ρ", "mixtures"), rows),
+            TableBlock(("size", "metric", "Spearman's ρ", "mixtures"), rows),
         ]
     return blocks
 
@@ -199,16 +201,16 @@ def fits(analysis: Analysis) -> list[Block]:
             row.family,
             f"{row.rmse:.3g}",
             f"{row.r2:.2f}",
-            describe(a.optima[row.family], names) if row.family in a.optima else "",
+            describe(a.optima_by_family[row.family], names) if row.family in a.optima_by_family else "",
             a.surface.formula(a.scale) if row.family == a.surface.name else "",
         )
-        for key, a in analysis.answers.items()
+        for key, a in analysis.optima.items()
         for row in a.errors
     )
     return [
         Heading("Which law fits"),
-        Rows(("metric", "surface", "error on left-out mixtures", "R²", "its best mixture (%)", "fitted"), rows),
-        Words(
+        TableBlock(("metric", "surface", "error on left-out mixtures", "R²", "its best mixture (%)", "fitted"), rows),
+        Paragraph(
             "Surfaces are fitted to log(1 + (loss − best) / unit), best being the least loss of the trials and unit "
             "how far half of them are from it: a mixture that leaves out what a metric needs costs many times what all "
             "others differ by. Root mean squared error on that scale, one mixture left out at a time with all its "
@@ -223,12 +225,12 @@ def fits(analysis: Analysis) -> list[Block]:
 
 def costs(analysis: Analysis, folder: Path) -> list[Block]:
     """What the trials cost."""
-    rows = analysis.outcomes
+    rows = analysis.results
     seconds, evaluating = [o.train_s + o.evaluate_s for o in rows], [o.evaluate_s for o in rows]
     tokens, flops, memory = [o.tokens for o in rows], [o.flops for o in rows], [o.peak_memory_bytes for o in rows]
     return [
         Heading("Cost"),
-        Rows(
+        TableBlock(
             ("", "all trials", "median trial"),
             (
                 ("tokens", f"{sum(tokens):,}", f"{int(np.median(tokens)):,}"),
@@ -238,8 +240,8 @@ def costs(analysis: Analysis, folder: Path) -> list[Block]:
                 ("peak memory (MB)", "", f"{np.median(memory) / 1e6:,.0f}"),
             ),
         ),
-        save_picture(cost_figure(analysis), folder, "cost.png", "Best trial so far against what had been spent."),
-        save_picture(shares_figure(rows, analysis), folder, "shares.png", "Requested and realized shares."),
+        save_figure(cost_figure(analysis), folder, "cost.png", "Best trial so far against what had been spent."),
+        save_figure(shares_figure(rows, analysis), folder, "shares.png", "Requested and realized shares."),
     ]
 
 
@@ -248,18 +250,18 @@ def trials(analysis: Analysis) -> list[Block]:
     names, keys = analysis.plan.spec.names, analysis.plan.spec.objectives
     rows = tuple(
         (
-            str(o.ask.number),
-            o.ask.stage,
-            o.ask.size,
-            str(o.ask.seed),
-            *(f"{100 * o.ask.mixture[n]:.3g}" for n in names),
+            str(o.spec.number),
+            o.spec.stage,
+            o.spec.size,
+            str(o.spec.seed),
+            *(f"{100 * o.spec.mixture[n]:.3g}" for n in names),
             *(f"{o.metrics[key].value:.4g}" for key in keys),
             f"{max(r['epochs'] for r in o.realized.values()):.2f}",
         )
-        for o in sorted(analysis.outcomes, key=lambda o: o.ask.number)
+        for o in sorted(analysis.results, key=lambda o: o.spec.number)
     )
     columns = ("trial", "stage", "size", "seed", *(f"{n} (%)" for n in names), *keys, "most epochs")
-    return [Heading("Trials"), Rows(columns, rows)]
+    return [Heading("Trials"), TableBlock(columns, rows)]
 
 
 def _file(key: str) -> str:

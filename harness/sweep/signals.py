@@ -1,4 +1,4 @@
-"""Requests to stop, which training asks for between steps."""
+"""Requests to stop a worker, which it reads between two steps of training."""
 
 from __future__ import annotations
 
@@ -11,30 +11,40 @@ _SAME_REQUEST_S = 5.0
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM or SIGINT was received; Optuna lets it through as an interruption."""
+    """SIGTERM or SIGINT was received.
+
+    A `KeyboardInterrupt`, so that nothing that handles errors handles it too.
+    """
 
 
 class StopSignals:
-    """Takes SIGTERM and SIGINT and remembers them: training asks between steps, so that nothing is torn."""
+    """While entered, records SIGTERM and SIGINT instead of interrupting: files are never left half written.
+
+    A second request, more than 5 seconds after the first, interrupts at once.
+    """
 
     def __init__(self) -> None:
         self._received_at: float | None = None
 
     def __enter__(self) -> StopSignals:
-        self._before = {s: signal.signal(s, self._remember) for s in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {s: signal.signal(s, self._record) for s in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _remember(self, _number: int, _frame: FrameType | None) -> None:
+    def _record(self, _number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._received_at is not None and now - self._received_at > _SAME_REQUEST_S:
-            raise KeyboardInterrupt  # asked again: at once
+            raise KeyboardInterrupt
         self._received_at = self._received_at or now
 
     def check(self) -> None:
-        """Raises where a signal was received."""
+        """Returns if no signal has been received.
+
+        Raises:
+            TerminatedError: if one has.
+        """
         if self._received_at is not None:
             raise TerminatedError

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
 
 from harness.errors import ConfigError
 
@@ -121,31 +120,6 @@ def fill(points: Floats, candidates: Floats, number: int) -> Floats:
             break
         chosen = np.vstack([chosen, candidates[int(np.argmax(gaps))]])
     return chosen
-
-
-def to_sticks(mixtures: Floats) -> Floats:
-    """Stick-breaking coordinates in [0, 1], `(points, k − 1)`, uniform where mixtures are uniform on the simplex.
-
-    Share i takes the fraction vᵢ = wᵢ / (1 − w₁ − … − wᵢ₋₁) of what is left; under a uniform mixture vᵢ follows
-    Beta(1, k − i), whose distribution function makes it uniform.
-    """
-    k = mixtures.shape[1]
-    left = 1 - np.hstack([np.zeros((len(mixtures), 1)), np.cumsum(mixtures, axis=1)[:, :-1]])
-    fractions = np.clip(mixtures / np.maximum(left, SAME), 0, 1)[:, : k - 1]
-    return np.asarray(beta.cdf(fractions, 1, np.arange(k - 1, 0, -1)))
-
-
-def from_sticks(sticks: Floats) -> Floats:
-    """The mixtures of stick-breaking coordinates; undoes `to_sticks`."""
-    number, k = sticks.shape[0], sticks.shape[1] + 1
-    fractions = np.hstack([beta.ppf(sticks, 1, np.arange(k - 1, 0, -1)), np.ones((number, 1))])
-    left = np.cumprod(np.hstack([np.ones((number, 1)), 1 - fractions[:, :-1]]), axis=1)
-    return np.asarray(fractions * left)
-
-
-def nearest(point: ArrayLike, candidates: Floats) -> int:
-    """Index of the candidate nearest to `point` in total variation; the first of equals."""
-    return int(np.argmin(np.abs(candidates - np.asarray(point, dtype=float)).sum(axis=1).round(9)))
 
 
 def describe(mixture: Sequence[float], parts: Sequence[str]) -> str:

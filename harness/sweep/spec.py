@@ -32,7 +32,7 @@ SWEEPS_PACKAGE = "harness.sweeps"
 
 
 @dataclass(frozen=True, config=STRICT)
-class Part:
+class ShareBounds:
     """Bounds of one part's share."""
 
     min: float = 0.0
@@ -44,7 +44,7 @@ class Part:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Design:
+class DesignOptions:
     """The mixtures that are trained whatever they give.
 
     Attributes:
@@ -59,22 +59,22 @@ class Design:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Sampler:
+class SamplerOptions:
     """How mixtures are chosen after the design.
 
     Attributes:
-        kind: `gp`, Gaussian process and expected improvement; `tpe`, Optuna's TPE over stick-breaking; `random`.
+        kind: `gp`, Gaussian process and expected improvement; `random`, uniform on the lattice.
         lattice: shares are multiples of 1 / this (between the lower bounds).
         seed: of every draw.
     """
 
-    kind: Literal["gp", "tpe", "random"] = "gp"
+    kind: Literal["gp", "random"] = "gp"
     lattice: PositiveInt = 20
     seed: NonNegativeInt = 0
 
 
 @dataclass(frozen=True, config=STRICT)
-class Asha:
+class AshaOptions:
     """Successive halving (Li et al. 2020, arXiv 1810.05934) on the validation loss, a mean over all formats.
 
     Attributes:
@@ -124,7 +124,7 @@ class SweepSpec:
     objectives: tuple[str, ...]
     trials: PositiveInt
     surfaces: tuple[str, ...] = ()
-    parts: dict[Format, Part] = field(default_factory=lambda: {name: Part() for name in FORMATS})
+    parts: dict[Format, ShareBounds] = field(default_factory=lambda: {name: ShareBounds() for name in FORMATS})
     settings: dict[str, Any] = field(default_factory=dict)
     sizes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"proxy": {}})
     ratio_unit: Literal["tokens", "samples"] = "tokens"
@@ -133,10 +133,10 @@ class SweepSpec:
     split: str = "dev"
     eval_seed: int = 0
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
-    design: Design = field(default_factory=Design)
-    sampler: Sampler = field(default_factory=Sampler)
+    design: DesignOptions = field(default_factory=DesignOptions)
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
     confirm: NonNegativeInt = 0
-    asha: Asha | None = None
+    asha: AshaOptions | None = None
     storage: str | None = None
     description: str = ""
 

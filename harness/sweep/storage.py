@@ -1,4 +1,4 @@
-"""The database of a study: workers only take trials that wait, and none is lost."""
+"""The database of a sweep's study."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import HarnessError
-from harness.sweep.plan import Plan
+from harness.sweep.plan import SweepPlan
 from harness.tracking.config import SweepConfig
 
-#: A trial that is one of these counts; any other has to be run, again if need be.
+#: States of a trial that is finished and need not be run again.
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-class NothingWaitsError(Exception):
-    """Another worker took the last waiting trial first."""
+class NoWaitingTrialError(Exception):
+    """No trial waits: another worker took the last one first."""
 
 
-class _SlotStorage(RDBStorage):
-    """A database in which workers only take trials that wait, and none is lost between taking and training."""
+class _QueueStorage(RDBStorage):
+    """A database in which workers only take trials that wait, and every trial that is taken has a heartbeat."""
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         if template_trial is None:
-            raise NothingWaitsError
+            raise NoWaitingTrialError
         return super()._create_new_trial(study_id, template_trial)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """As Optuna's, with a sign of life before a trial is taken.
+        """As Optuna's, with a heartbeat before a trial is taken.
 
-        Optuna's own begins after the sampler has thought; a worker that dies before leaves a trial without any, which
-        no one would ever find silent.
+        Optuna's own heartbeats begin after sampling. A worker that dies before would leave a running trial without
+        any, which never counts as stale.
         """
         if state == TrialState.RUNNING:
             self.record_heartbeat(trial_id)
@@ -45,12 +45,12 @@ class _SlotStorage(RDBStorage):
 
 
 def open_storage(url: str, config: SweepConfig, *, create: bool = False) -> RDBStorage:
-    """The database of a study, with heartbeat and retries.
+    """Opens the database of a study, with heartbeats and retries.
 
     Args:
         url: of SQLite on one machine, of PostgreSQL on several.
         config: heartbeat, grace and retries.
-        create: makes the schema; only one process may, before any other opens it.
+        create: makes the schema; one process does, before any other opens the database.
 
     Raises:
         HarnessError: if the database cannot be opened.
@@ -61,7 +61,7 @@ def open_storage(url: str, config: SweepConfig, *, create: bool = False) -> RDBS
     )
     with quiet():
         try:
-            storage = _SlotStorage(
+            storage = _QueueStorage(
                 _with_driver(url),
                 engine_kwargs=options,
                 heartbeat_interval=max(1, round(config.heartbeat_s)),
@@ -89,11 +89,14 @@ def _without_secrets(url: str) -> str:
 
 
 def _serialize(storage: RDBStorage) -> None:
-    """SQLite knows no row locks: transactions that begin by reading could hand one trial to two workers."""
+    """Takes the write lock when a transaction begins.
+
+    SQLite has no row locks: transactions that begin by reading could give one trial to two workers.
+    """
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin below, not where the driver guesses
+        connection.isolation_level = None  # transactions begin below, not where the driver begins them
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=120000"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -101,12 +104,12 @@ def _serialize(storage: RDBStorage) -> None:
     def begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    storage.engine.dispose()  # connections made before know nothing of this
+    storage.engine.dispose()  # connections made before do not have these listeners
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hushes Optuna's progress lines and its notes on experimental features."""
+    """Silences Optuna's log below errors and its warnings about experimental features."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         before = optuna.logging.get_verbosity()
@@ -117,6 +120,6 @@ def quiet() -> Iterator[None]:
             optuna.logging.set_verbosity(before)
 
 
-def storage_url(plan: Plan, folder: Path, config: SweepConfig) -> str:
+def storage_url(plan: SweepPlan, folder: Path, config: SweepConfig) -> str:
     """The sweep's own database, else the configured one, else SQLite in its folder."""
     return plan.spec.storage or config.storage or f"sqlite:///{(folder / 'study.db').absolute()}"

@@ -1,4 +1,4 @@
-"""An opened sweep."""
+"""A sweep opened for work: its plan, its folder, its study in the database."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.errors import InputError
-from harness.sweep.plan import Plan, read_plan
+from harness.errors import SweepError
+from harness.sweep.plan import SweepPlan, read_plan
 from harness.sweep.sampler import MixtureSampler
 from harness.sweep.storage import open_storage, quiet, storage_url
 from harness.tracking.config import TrackingConfig
@@ -22,14 +22,14 @@ class Sweep:
     """An opened sweep.
 
     Attributes:
-        plan: what it does.
-        folder: where its trials lie.
-        study: Optuna's.
+        plan: what is trained and evaluated.
+        folder: of the sweep.
+        study: of Optuna.
         tracking: settings of `mlflow.yaml`.
-        storage: the database; `close` lets go of it.
+        storage: the database; `close` closes the connections.
     """
 
-    plan: Plan
+    plan: SweepPlan
     folder: Path
     study: Study
     tracking: TrackingConfig
@@ -46,15 +46,20 @@ class Sweep:
         return list(self.study.get_trials(deepcopy=False))
 
     def count(self, *states: TrialState) -> int:
-        """Attempts in these states."""
+        """Number of attempts in these states."""
         return sum(t.state in states for t in self.trials)
+
+    def attempt(self, number: int) -> FrozenTrial:
+        """One attempt as the database has it now: Optuna's cache only sees what this process writes."""
+        study = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial(self.storage.get_trial_id_from_study_id_trial_number(study, number))
 
 
 def open_sweep(folder: Path, tracking: TrackingConfig) -> Sweep:
     """The sweep of a folder.
 
     Raises:
-        InputError: if the folder holds no sweep, or its database no study yet.
+        SweepError: if the folder holds no sweep, or its database no study yet.
     """
     plan = read_plan(folder)
     url = storage_url(plan, folder, tracking.sweep)
@@ -63,12 +68,12 @@ def open_sweep(folder: Path, tracking: TrackingConfig) -> Sweep:
         and not (folder / "study.db").exists()
         and not (plan.spec.storage or tracking.sweep.storage)
     ):
-        raise InputError(f"{folder} has no study yet; 'harness sweep run' makes it.")
+        raise SweepError(f"{folder} has no study yet; 'harness sweep run' makes it.")
     storage = open_storage(url, tracking.sweep)
     return Sweep(plan, folder, load_study(plan, storage), tracking, storage)
 
 
-def load_study(plan: Plan, storage: RDBStorage) -> Study:
+def load_study(plan: SweepPlan, storage: RDBStorage) -> Study:
     """Optuna's study with the sampler and the pruner that the plan asks for."""
     spec = plan.spec
     sampler = MixtureSampler(

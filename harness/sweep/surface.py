@@ -1,7 +1,7 @@
 """Response surfaces: a metric as a function of the mixture, fitted to trials, with uncertainty.
 
 Every surface predicts means and a joint covariance, so that mixtures can be compared with each other. Surfaces are of
-losses on the scale of `Excess`.
+losses on the scale of `LossScale`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEEPEST = 0.95
 
 
 @dataclass(frozen=True)
-class Excess:
+class LossScale:
     """The scale on which surfaces are fitted: log(1 + (loss − best) / unit).
 
     It is straight near the best losses and logarithmic far from them. A mixture without what a metric needs costs many
@@ -33,7 +33,7 @@ class Excess:
     unit: float
 
     @classmethod
-    def of(cls, losses: Floats) -> Excess:
+    def of(cls, losses: Floats) -> LossScale:
         """The scale of trials, `(trials,)`."""
         best = float(losses.min())
         return cls(best, float(np.median(losses)) - best or float(np.ptp(losses)) or 1.0)
@@ -65,7 +65,7 @@ class Surface:
     name: str
     predict: Callable[[Floats], tuple[Floats, Floats]]
     noise: float
-    formula: Callable[[Excess], str] = lambda _: ""
+    formula: Callable[[LossScale], str] = lambda _: ""
 
     def mean(self, mixtures: Floats) -> Floats:
         """The means alone."""

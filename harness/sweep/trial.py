@@ -16,8 +16,10 @@ from harness.config import plain
 from harness.engine.distributed import ALONE, Processes
 from harness.errors import HarnessError
 from harness.evaluation.evaluate import evaluate
+from harness.files import write_json
+from harness.progress import ProgressCallback
 from harness.results import Metric
-from harness.sweep.plan import Plan, Progress, evaluation, load_trained, trial_card, write_json
+from harness.sweep.plan import SweepPlan, evaluation, load_trained, trial_card
 from harness.training.loop import Step
 from harness.training.train import TrainingData, train_model
 
@@ -27,7 +29,7 @@ _COPIES = 20
 
 
 @dataclass(frozen=True)
-class Ask:
+class TrialSpec:
     """What one trial is to do.
 
     Attributes:
@@ -48,11 +50,11 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What one trial gave; the content of `trial.json`.
 
     Attributes:
-        ask: what was asked.
+        spec: what was asked.
         metrics: of every task.
         realized: tokens, samples, shares and epochs of each part, as trained.
         losses: validation losses at the end (nats per token).
@@ -65,7 +67,7 @@ class Outcome:
         resumed_from: step that the last attempt went on from.
     """
 
-    ask: Ask
+    spec: TrialSpec
     metrics: dict[str, Metric]
     realized: dict[str, dict[str, float]]
     losses: dict[str, float]
@@ -85,51 +87,57 @@ def trial_folder(folder: Path, number: int) -> Path:
 
 
 def run_trial(
-    plan: Plan,
-    ask: Ask,
+    plan: SweepPlan,
+    spec: TrialSpec,
     folder: Path,
     *,
     data: TrainingData,
     device: str = "cpu",
     on_step: Callable[[Step], None] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     processes: Processes = ALONE,
-) -> Outcome:
+) -> TrialResult:
     """Trains and evaluates; an attempt goes on from the last state that an earlier one saved.
 
     Args:
         plan: of the sweep.
-        ask: what to do.
+        spec: what to do.
         folder: of the sweep.
         data: what the proxy reads, shared by all trials.
         device: where to train and evaluate.
         on_step: called after every step; what it raises ends the trial.
         progress: called while evaluating; likewise.
-        processes: those that share the trial, connected; each of them gets the outcome, the first one writes it.
+        processes: those that share the trial, connected; each of them gets the result, the first one writes it.
 
     Raises:
         DivergedError: if a loss stops being finite.
     """
-    place = trial_folder(folder, ask.number)
+    own = trial_folder(folder, spec.number)
     first = processes.rank == 0
-    finished = processes.gather(read_outcome(place))[0]
-    if finished and finished.ask.mixture == ask.mixture and finished.ask.seed == ask.seed:
+    finished = processes.gather(read_result(own))[0]
+    if finished and finished.spec.mixture == spec.mixture and finished.spec.seed == spec.seed:
         return finished  # an earlier attempt ended just before it could say so
-    state = processes.gather(take_over(place, ask.attempt) if first else place)[0]
+    state = processes.gather(take_over(own, spec.attempt) if first else own)[0]
     resumed_from = saved_step(state)
-    card = trial_card(plan, ask.mixture, seed=ask.seed, size=ask.size, name=f"{plan.spec.name}-{ask.number:05d}")
+    card = trial_card(
+        plan,
+        spec.mixture,
+        seed=spec.seed,
+        size=spec.size,
+        name=f"{plan.spec.name}-{spec.number:05d}",
+    )
     _reset_peak_memory(device)
     start = time.perf_counter()
-    checkpoint = state.with_name(f"checkpoint-{ask.attempt}")
+    checkpoint = state.with_name(f"checkpoint-{spec.attempt}")
     trained = train_model(
         card, data=data, state=state, output=checkpoint, device=device, on_step=on_step, processes=processes
     )
     trained_at = time.perf_counter()
     model = load_trained(card, trained.checkpoint, device=device)
-    result = evaluate(model, evaluation(plan.spec), progress=progress, processes=processes)
-    outcome = Outcome(
-        ask=ask,
-        metrics=result.metrics,
+    evaluated = evaluate(model, evaluation(plan.spec), progress=progress, processes=processes)
+    result = TrialResult(
+        spec=spec,
+        metrics=evaluated.metrics,
         realized=trained.realized,
         losses={key: value for key, value in trained.losses.items() if key.startswith("dev_")},
         steps=trained.steps,
@@ -139,12 +147,12 @@ def run_trial(
         evaluate_s=time.perf_counter() - trained_at,
         peak_memory_bytes=sum(processes.gather(_peak_memory(device))),
         resumed_from=resumed_from,
-        versions=result.protocol["versions"],
+        versions=evaluated.protocol["versions"],
     )
     if first:
-        write_json(place / RECORD, plain(outcome))
-        _keep_only(place, checkpoint)
-    return outcome
+        write_json(own / RECORD, plain(result))
+        _keep_only(own, checkpoint)
+    return result
 
 
 def num_parameters(checkpoint: Path) -> int:
@@ -156,17 +164,17 @@ def num_parameters(checkpoint: Path) -> int:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
 
 
-def take_over(place: Path, attempt: int) -> Path:
+def take_over(folder: Path, attempt: int) -> Path:
     """The state folder of an attempt, with the latest state that earlier attempts saved.
 
     Each attempt has a folder of its own: the process of an earlier one may only have been suspended and still write
     into its folder.
     """
-    state = place / f"state-{attempt}"
+    state = folder / f"state-{attempt}"
     if saved_step(state) or not attempt:
         return state
     # A process killed between the two renames of a save leaves its last state under `.old`.
-    earlier = [p for p in place.glob("state-*") if p.suffix in ("", ".old") and saved_step(p)]
+    earlier = [p for p in folder.glob("state-*") if p.suffix in ("", ".old") and saved_step(p)]
     if earlier:
         copy_state(max(earlier, key=saved_step), state)
     return state
@@ -201,14 +209,14 @@ def saved_step(state: Path) -> int:
         return 0
 
 
-def read_outcome(place: Path) -> Outcome | None:
-    """The outcome in a trial's folder, if it has one."""
+def read_result(folder: Path) -> TrialResult | None:
+    """The result in a trial's folder, if it has one."""
     try:
-        content: dict[str, Any] = json.loads((place / RECORD).read_text("utf-8"))
+        content: dict[str, Any] = json.loads((folder / RECORD).read_text("utf-8"))
     except FileNotFoundError:
         return None
     metrics = {key: _metric(value) for key, value in content["metrics"].items()}
-    return Outcome(**{**content, "ask": Ask(**content["ask"]), "metrics": metrics})
+    return TrialResult(**{**content, "spec": TrialSpec(**content["spec"]), "metrics": metrics})
 
 
 def _metric(value: Mapping[str, Any]) -> Metric:
@@ -216,9 +224,9 @@ def _metric(value: Mapping[str, Any]) -> Metric:
     return Metric(**{**value, "ci95": (ci95[0], ci95[1]) if ci95 else None})
 
 
-def _keep_only(place: Path, checkpoint: Path) -> None:
+def _keep_only(folder: Path, checkpoint: Path) -> None:
     """Of a finished trial the weights stay, states to resume from do not."""
-    for path in place.iterdir():
+    for path in folder.iterdir():
         if path != checkpoint and path.name.startswith(("state-", "checkpoint-", "job-")):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

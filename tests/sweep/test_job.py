@@ -10,11 +10,11 @@ import pytest
 from filelock import FileLock
 
 from harness.errors import ConfigError, HarnessError
-from harness.sweep.job import Job, run_job
+from harness.sweep.job import TrialJob, run_job
 from harness.sweep.launch import run_local
 from harness.sweep.run import start_sweep
 from harness.sweep.status import status
-from harness.sweep.trial import Ask, run_trial, saved_step, trial_folder
+from harness.sweep.trial import TrialSpec, run_trial, saved_step, trial_folder
 from harness.sweep.worker import Worker
 from harness.training.loop import Step
 from harness.training.train import training_data
@@ -42,27 +42,27 @@ def started(toy, name, **changes):
 def alone(sweep, on_step=None):
     data = training_data(sweep.plan.cards["proxy"])
     return run_trial(
-        sweep.plan, Ask(0, 0, UNIFORM, 0, "proxy", "design"), sweep.folder / "alone", data=data, on_step=on_step
+        sweep.plan, TrialSpec(0, 0, UNIFORM, 0, "proxy", "design"), sweep.folder / "alone", data=data, on_step=on_step
     )
 
 
-def assert_same(outcome, expected):
-    assert (outcome.steps, outcome.tokens, outcome.realized) == (expected.steps, expected.tokens, expected.realized)
+def assert_same(result, expected):
+    assert (result.steps, result.tokens, result.realized) == (expected.steps, expected.tokens, expected.realized)
     # Sums are rounded in another order, which Adam magnifies where a gradient is next to nothing.
-    assert outcome.losses == pytest.approx(expected.losses, rel=0.02)
-    assert outcome.metrics.keys() == expected.metrics.keys()
+    assert result.losses == pytest.approx(expected.losses, rel=0.02)
+    assert result.metrics.keys() == expected.metrics.keys()
     nll = "cra.t2t.gold_nll"
-    assert outcome.metrics[nll].value == pytest.approx(expected.metrics[nll].value, rel=0.02)
+    assert result.metrics[nll].value == pytest.approx(expected.metrics[nll].value, rel=0.02)
 
 
 def test_two_processes_give_what_one_gives(toy):
     with started(toy, "two") as sweep:
-        ask = Ask(0, 0, UNIFORM, 0, "proxy", "design")
+        spec = TrialSpec(0, 0, UNIFORM, 0, "proxy", "design")
         seen: list[Step] = []
         expected: list[Step] = []
-        outcome = run_job(sweep.folder, ask, Job(2), on_step=seen.append, check=lambda: None)
+        result = run_job(sweep.folder, spec, TrialJob(2), on_step=seen.append, check=lambda: None)
         assert sorted(p.name for p in trial_folder(sweep.folder, 0).iterdir()) == ["checkpoint-0", "trial.json"]
-        assert_same(outcome, alone(sweep, expected.append))
+        assert_same(result, alone(sweep, expected.append))
     assert [step.step for step in seen] == list(range(1, 21))
     first, other = seen[0], expected[0]
     assert (first.loss, first.grad_norm) == pytest.approx((other.loss, other.grad_norm), rel=1e-5)
@@ -79,8 +79,8 @@ def wait(condition):
 def follow(folder, home):
     """A worker's part in a job."""
     os.environ["HARNESS_HOME"] = home
-    ask = Ask(0, 0, UNIFORM, 0, "proxy", "design")
-    run_job(folder, ask, Job(2, silence_s=0.5), on_step=lambda step: None, check=lambda: None)
+    spec = TrialSpec(0, 0, UNIFORM, 0, "proxy", "design")
+    run_job(folder, spec, TrialJob(2, silence_s=0.5), on_step=lambda step: None, check=lambda: None)
 
 
 @pytest.mark.slow
@@ -102,12 +102,12 @@ def test_a_job_waits_for_a_silent_worker_ends_with_a_dead_one_and_is_taken_up(to
         worker.join()
         with FileLock(state.with_name("state-0.lock"), timeout=PATIENCE_S):  # its first process held it
             pass
-        again = Ask(0, 1, UNIFORM, 0, "proxy", "design")
+        again = TrialSpec(0, 1, UNIFORM, 0, "proxy", "design")
         seen: list[Step] = []
-        outcome = run_job(sweep.folder, again, Job(2), on_step=seen.append, check=lambda: None)
-        assert outcome.resumed_from == stands
+        result = run_job(sweep.folder, again, TrialJob(2), on_step=seen.append, check=lambda: None)
+        assert result.resumed_from == stands
         assert {step.step for step in seen} == {n for n in range(20, 201, 20) if n > stands}
-        assert_same(outcome, alone(sweep))
+        assert_same(result, alone(sweep))
 
 
 @pytest.mark.slow
@@ -116,10 +116,10 @@ def test_what_ends_a_job_is_said(toy):
     with started(toy, "hot", settings=hot) as sweep:
         Worker(sweep, nproc=2, track=False, say=lambda line: None).run()
         assert "diverged at step" in status(sweep)["pruned"]["0"]
-        ask = Ask(7, 0, UNIFORM, 0, "proxy", "design")
+        spec = TrialSpec(7, 0, UNIFORM, 0, "proxy", "design")
         nothing = {"on_step": lambda step: None, "check": lambda: None}
         with pytest.raises(HarnessError, match="The job of trial 7 failed: 3 processes cannot share batches of 2"):
-            run_job(sweep.folder, ask, Job(3), **nothing)
+            run_job(sweep.folder, spec, TrialJob(3), **nothing)
 
 
 def test_more_processes_than_gpus_are_refused(tmp_path, monkeypatch):

@@ -12,11 +12,8 @@ from harness.sweep.simplex import (
     distinct,
     fill,
     from_lower_bounds,
-    from_sticks,
     lattice,
-    nearest,
     scheffe_design,
-    to_sticks,
     within,
 )
 
@@ -80,21 +77,6 @@ def test_epochs_by_tokens_and_by_samples():
     assert by_samples.allows(half)[0]
 
 
-@given(st.integers(0, 1000), st.integers(2, 5))
-def test_sticks_there_and_back(seed, k):
-    mixtures = np.random.default_rng(seed).dirichlet(np.ones(k), size=5)
-    assert np.allclose(from_sticks(to_sticks(mixtures)), mixtures, atol=1e-8)
-
-
-def test_sticks_of_uniform_mixtures_are_uniform():
-    sticks = to_sticks(np.random.default_rng(0).dirichlet(np.ones(4), size=4000))
-    assert np.allclose(np.quantile(sticks, [0.25, 0.5, 0.75], axis=0).T, [0.25, 0.5, 0.75], atol=0.03)
-
-
-def test_corners_come_back_from_sticks():
-    assert np.allclose(from_sticks(to_sticks(np.eye(4))), np.eye(4))
-
-
 def test_filling_takes_the_farthest_candidate_first():
     filled = fill(np.array([[1.0, 0.0]]), lattice(2, 4), 3)
     assert filled.tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
@@ -105,6 +87,5 @@ def test_distinct_keeps_the_order():
     assert distinct(np.array([[0, 1], [1, 0], [0, 1.0]])).tolist() == [[0, 1], [1, 0]]
 
 
-def test_nearest_and_describe():
-    assert nearest([0.3, 0.7], lattice(2, 4)) == 1
+def test_a_mixture_in_words_leaves_out_parts_without_a_share():
     assert describe([0.25, 0.0, 0.75], ("speech", "text", "ast")) == "speech 25 · ast 75"

@@ -7,7 +7,7 @@ from harness.sweep.cross_validation import best_surface, cross_validate, mixture
 from harness.sweep.gaussian_process import GaussianProcess, fit_gaussian_process
 from harness.sweep.laws import fit_exponential_law, fit_linear, fit_quadratic
 from harness.sweep.simplex import lattice, scheffe_design
-from harness.sweep.surface import Excess
+from harness.sweep.surface import LossScale
 
 DESIGN = scheffe_design(3)  # 10 points
 
@@ -22,7 +22,7 @@ def bowl(w):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_law_is_found_again(sign):
-    scale, grid = Excess.of(sign * law(DESIGN)), lattice(3, 10)
+    scale, grid = LossScale.of(sign * law(DESIGN)), lattice(3, 10)
     surface = fit_exponential_law(DESIGN, scale.scaled(sign * law(DESIGN)))
     assert np.allclose(scale.losses(surface.mean(grid)), sign * law(grid), atol=1e-3)
     if sign > 0:
@@ -34,7 +34,7 @@ def test_the_law_is_fitted_and_doubted_on_the_scale():
 
     One loss of 150 that is a third too high moves the fit of the small ones as little as the scale says.
     """
-    design, scale = np.vstack([DESIGN, lattice(3, 4)]), Excess(2.0, 1.0)
+    design, scale = np.vstack([DESIGN, lattice(3, 4)]), LossScale(2.0, 1.0)
 
     def steep(w):
         return 2 + np.exp(w @ np.array([5.0, -1.0, -2.0]))
@@ -53,14 +53,14 @@ def test_the_law_is_fitted_and_doubted_on_the_scale():
 def test_the_scale_is_straight_near_the_best_and_goes_there_and_back():
     """Best 1, median 3, so that the unit is 2: scaled are log 1, log 1.5, log 2, log 4, log 50."""
     losses = np.array([3.0, 1.0, 2.0, 7.0, 99.0])
-    scale = Excess.of(losses)
+    scale = LossScale.of(losses)
     assert (scale.best, scale.unit) == (1.0, 2.0)
     assert np.allclose(scale.scaled(losses), np.log([2, 1, 1.5, 4, 50]))
     assert np.allclose(scale.losses(scale.scaled(losses)), losses)
     assert scale.slope(scale.scaled(np.array([1.0, 7.0]))).tolist() == [2.0, pytest.approx(8.0)]
     assert np.isfinite(scale.scaled(np.array([-1e6]))).all()
-    assert Excess.of(np.array([1.0, 1.0, 1.0, 5.0])).unit == 4.0  # half of the trials are the best
-    assert Excess.of(np.ones(3)).unit == 1.0
+    assert LossScale.of(np.array([1.0, 1.0, 1.0, 5.0])).unit == 4.0  # half of the trials are the best
+    assert LossScale.of(np.ones(3)).unit == 1.0
 
 
 def test_a_part_that_nothing_works_without_does_not_hide_the_rest():
@@ -75,7 +75,7 @@ def test_a_part_that_nothing_works_without_does_not_hide_the_rest():
         rng = np.random.default_rng(seed)
         mixtures = np.vstack([scheffe_design(4), grid[rng.integers(len(grid), size=10)]])
         losses = steep(mixtures) + 0.02 * rng.standard_normal(len(mixtures))
-        for i, values in enumerate([Excess.of(losses).scaled(losses), losses]):
+        for i, values in enumerate([LossScale.of(losses).scaled(losses), losses]):
             best = np.argmin(best_surface(mixtures, values)[0].mean(grid))
             regret[i] += steep(grid)[best] - steep(grid).min()
     assert regret[0] < 0.7 * regret[1]

@@ -12,12 +12,12 @@ import torch
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from harness.sweep.queue import origin
+from harness.sweep.queue import trial_number
 from harness.sweep.run import report_sweep, start_sweep
-from harness.sweep.status import outcomes, status
+from harness.sweep.status import status, trial_results
 from harness.sweep.storage import storage_url
 from harness.sweep.tracking import end_silent_runs
-from harness.sweep.trial import Ask, run_trial
+from harness.sweep.trial import TrialSpec, run_trial
 from harness.tracking.storage import ensure_schema
 from harness.training.train import training_data
 from tests.postgresql import cluster
@@ -129,32 +129,32 @@ def check(sweep, tracking, disturbed):
     assert now["states"]["COMPLETE"] == now["done"] == now["asked"] == TRIALS
     assert set(now["states"]) == {"COMPLETE", "FAIL"}  # nothing runs, nothing waits
     assert now["lost"] == []
-    done = {o.ask.number: o for o in outcomes(sweep)}
+    done = {o.spec.number: o for o in trial_results(sweep)}
     assert len(done) == TRIALS
     for trial in disturbed:
-        assert done[origin(trial)].resumed_from == HELD_AT
+        assert done[trial_number(trial)].resumed_from == HELD_AT
     runs = MlflowClient(tracking.uri).search_runs(["1"], f"tags.kind = 'trial' and tags.study = '{sweep.plan.study}'")
     assert sorted(r.data.tags["trial"] for r in runs) == sorted(map(str, done))
     assert {r.info.status for r in runs} == {"FINISHED"}
     assert all(r.data.metrics["cra.t2t.gold_nll"] > 0 for r in runs)
-    undisturbed(sweep, done[origin(disturbed[0])])
+    undisturbed(sweep, done[trial_number(disturbed[0])])
     summarized(sweep, tracking, disturbed[0])
 
 
-def undisturbed(sweep, outcome):
+def undisturbed(sweep, result):
     """A trial that was killed and went on gave what it gives without."""
     data = training_data(sweep.plan.cards["proxy"])
-    ask = Ask(0, 0, outcome.ask.mixture, outcome.ask.seed, "proxy", "design")
+    spec = TrialSpec(0, 0, result.spec.mixture, result.spec.seed, "proxy", "design")
     torch.set_num_threads(1)  # as the workers have it: sums over threads depend on how many there are
-    alone = run_trial(sweep.plan, ask, sweep.folder / "alone", data=data)
-    assert alone.metrics == outcome.metrics
-    assert alone.realized == outcome.realized
+    alone = run_trial(sweep.plan, spec, sweep.folder / "alone", data=data)
+    assert alone.metrics == result.metrics
+    assert alone.realized == result.realized
 
 
 def summarized(sweep, tracking, trial):
     """Runs that dead workers left open are ended; the report is one run, replaced by the next."""
     client = MlflowClient(tracking.uri)
-    tags = {"kind": "trial", "study": sweep.plan.study, "trial_key": f"{sweep.plan.study}/{origin(trial)}"}
+    tags = {"kind": "trial", "study": sweep.plan.study, "trial_key": f"{sweep.plan.study}/{trial_number(trial)}"}
     left = client.create_run("1", tags=tags).info.run_id
     end_silent_runs(sweep)
     assert client.get_run(left).info.status == "KILLED"
@@ -162,7 +162,7 @@ def summarized(sweep, tracking, trial):
         written = report_sweep(sweep)
         runs = client.search_runs(["1"], f"tags.kind = 'sweep' and tags.study = '{sweep.plan.study}'")
         assert len(runs) == 1
-        best = written.summary["answers"]["cra.t2t.gold_nll"]["value"]
+        best = written.summary["optima"]["cra.t2t.gold_nll"]["value"]
         assert runs[0].data.metrics["best/cra.t2t.gold_nll"] == best
         assert "report.html" in [file.path for file in client.list_artifacts(runs[0].info.run_id)]
 
