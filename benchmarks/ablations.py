@@ -27,13 +27,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="results folders with the task cra")
     runs = {
-        run.model["name"]: [i for i in run.tasks["cra"].items if i["direction"] in DIRECTIONS and "failed" not in i]
+        run.model["name"]: [i for i in run.tasks["cra"].items if i.extra["direction"] in DIRECTIONS and not i.failed]
         for run in map(read_results, parser.parse_args().runs)
     }
-    groups = {item["id"]: item["group"] for items in runs.values() for item in items}
+    groups = {item.id: str(item.group) for items in runs.values() for item in items}
     compare("R@1", {name: best(items, recall_at_1, higher=True) for name, items in runs.items()}, groups)
     compare("rank of the gold", {name: best(items, rank, higher=False) for name, items in runs.items()}, groups)
-    nll = {name: ("-", {i["id"]: float(i["gold_nll"]) for i in items}) for name, items in runs.items()}
+    nll = {name: ("-", {i.id: float(i.scores["gold_nll"]) for i in items}) for name, items in runs.items()}
     compare("nats per second or character of the gold", nll, groups)
 
 
@@ -55,7 +55,7 @@ def compare(what: str, values: dict[str, tuple[str, dict[str, float]]], groups: 
 
 
 def best(items: list[Item], measure: Callable[[Ranks], float], *, higher: bool) -> tuple[str, dict[str, float]]:
-    by_score = {score: {i["id"]: measure(ranks(i, score)) for i in items} for score in SCORES}
+    by_score = {score: {i.id: measure(ranks(i, score)) for i in items} for score in SCORES}
     return (max if higher else min)(by_score.items(), key=lambda pair: sum(pair[1].values()))
 
 
@@ -68,8 +68,8 @@ def rank(ranks: Ranks) -> float:
 
 
 def ranks(item: Item, score: str) -> Ranks:
-    counts = item["ranks"][score]
-    return Ranks(better=counts["better"], tied=counts["tied"], num_candidates=item["num_candidates"])
+    counts = item.scores["ranks"][score]
+    return Ranks(better=counts["better"], tied=counts["tied"], num_candidates=item.scores["num_candidates"])
 
 
 def bounds(interval: tuple[float, float] | None) -> str:

@@ -4,22 +4,89 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.config import plain
-from harness.errors import InputError
+from harness.config import flatten, plain
+from harness.errors import ResultsError
+from harness.files import new_text_file, write_bytes, write_text
 
-Item = dict[str, Any]
 
-#: What a field of an item is for, by its name; pages that put runs side by side show the first that an item has.
-PROMPT_FIELDS = ("prompt", "input")
-REFERENCE_FIELDS = ("reference", "gold", "label")
-OUTPUT_FIELDS = ("output", "hypothesis", "prediction", "predicted", "top", "text")
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a run found out about one item of a task.
+
+    Every entry of `scores` and `extra` has a name that no other entry and no other field has.
+
+    Attributes:
+        id: unique within the task.
+        group: what items that depend on one another have in common, such as their speaker; None: the item stands alone.
+        prompt: what the model was given, as JSON values.
+        reference: the right answer, as JSON values.
+        output: the model's answer, as JSON values.
+        scores: what metrics are made of, as JSON values.
+        failed: why the item has no score; None where it has.
+        extra: everything else, such as direction, seed, utterance or audio file, as JSON values.
+    """
+
+    id: str
+    group: str | None = None
+    prompt: Any = None
+    reference: Any = None
+    output: Any = None
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    failed: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [*_FIELDS, *self.scores, *self.extra]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ResultsError(f"The item '{self.id}' has two fields called '{twice}'; give each its own name.")
+
+    def data(self) -> dict[str, Any]:
+        """The item as JSON values; fields that are None or an empty mapping are left out."""
+        values = {name: plain(getattr(self, name)) for name in _FIELDS}
+        return {name: value for name, value in values.items() if value is not None and value != {}}
+
+    def columns(self) -> dict[str, Any]:
+        """The item as one flat mapping with dotted names; `scores` and `extra` are opened."""
+        data = self.data()
+        opened = {key: value for name in _MAPPINGS for key, value in data.pop(name, {}).items()}
+        return flatten(data | opened)
+
+    @classmethod
+    def of(cls, data: Any, *, where: str) -> Item:
+        """The item that `data` gave.
+
+        Args:
+            data: a decoded line of an items file.
+            where: its file and line, for messages.
+
+        Raises:
+            ResultsError: if `data` is not an object, has an unknown field, lacks its id, or a field has the wrong type.
+        """
+        if not isinstance(data, dict):
+            raise ResultsError(f"{where}: an item is an object; found {type(data).__name__}.")
+        if unknown := sorted(data.keys() - set(_FIELDS)):
+            raise ResultsError(f"{where}: unknown field '{unknown[0]}'; an item has {', '.join(_FIELDS)}.")
+        if not isinstance(data.get("id"), str):
+            raise ResultsError(f"{where}: an item has an id, which is text; found {data.get('id')!r}.")
+        for names, kind, what in ((("group", "failed"), str, "text"), (_MAPPINGS, dict, "an object")):
+            for name in names:
+                if name in data and not isinstance(data[name], kind):
+                    raise ResultsError(f"{where}: '{name}' is {what}; found {data[name]!r}.")
+        try:
+            return cls(**data)
+        except ResultsError as error:
+            raise ResultsError(f"{where}: {error}") from None
+
+
+_FIELDS = ("id", "group", "prompt", "reference", "output", "scores", "failed", "extra")
+_MAPPINGS = ("scores", "extra")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +109,10 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
-            raise InputError(f"A metric must be a finite number; found {self.value} over {self.n} items.")
+            raise ResultsError(f"A metric must be a finite number; found {self.value} over {self.n} items.")
         beside = [*(self.ci95 or ()), *([] if self.chance is None else [self.chance])]
         if not all(map(math.isfinite, beside)):
-            raise InputError(f"Interval and chance must be finite or None; found {self.ci95} and {self.chance}.")
+            raise ResultsError(f"Interval and chance must be finite or None; found {self.ci95} and {self.chance}.")
 
 
 @dataclass(frozen=True)
@@ -125,7 +192,7 @@ def write_results(result: RunResult, folder: Path) -> None:
     (folder / "items").mkdir(parents=True, exist_ok=True)
     for name, task in result.tasks.items():
         _write_files(task.files, folder, attachments_folder(name))
-        write_jsonl(folder / "items" / f"{name}.jsonl", task.items)
+        write_items(folder / "items" / f"{name}.jsonl", task.items)
     _write_json(folder / "protocol.json", result.protocol)
     _write_json(folder / "results.json", summary(result))
 
@@ -134,8 +201,7 @@ def _write_files(files: Mapping[str, bytes], folder: Path, under: str) -> None:
     """Files of items, in place of those that an earlier run left."""
     shutil.rmtree(folder / under, ignore_errors=True)
     for path, content in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
+        write_bytes(folder / path, content)
 
 
 def summary(result: RunResult) -> dict[str, Any]:
@@ -163,11 +229,13 @@ def read_results(folder: Path, *, items: bool = True) -> RunResult:
     """A run from its results folder, with its items unless `items` is unset.
 
     Raises:
-        InputError: if the folder holds no finished run.
+        ResultsError: if the folder holds no finished run.
     """
     path = folder / "results.json"
     if not path.is_file():
-        raise InputError(f"{folder} holds no results.json: no finished run. Give the folder of 'harness run --output'.")
+        raise ResultsError(
+            f"{folder} holds no results.json, so it is not a finished run. Give the folder of 'harness run --output'."
+        )
     data = json.loads(path.read_text("utf-8"))
     tasks = {
         name: TaskResult(
@@ -178,7 +246,7 @@ def read_results(folder: Path, *, items: bool = True) -> RunResult:
             n_scored=task["n_scored"],
             n_failed=task["n_failed"],
             protocol=task["protocol"],
-            items=read_jsonl(folder / "items" / f"{name}.jsonl") if items else [],
+            items=read_items(folder / "items" / f"{name}.jsonl") if items else [],
             notes=task["notes"],
         )
         for name, task in data["tasks"].items()
@@ -192,36 +260,48 @@ def _metric(data: Mapping[str, Any]) -> Metric:
     return Metric(**{**data, "ci95": (ci95[0], ci95[1]) if ci95 else None})
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line, whole or not at all.
+def write_items(path: Path, items: Iterable[Item]) -> None:
+    """One item a line as a JSON object, all of them or, if one cannot be written, none.
 
     Raises:
-        InputError: if a row holds NaN or infinity.
+        ResultsError: if an item holds NaN or infinity.
     """
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(_json(row, path) + "\n")
-    os.replace(part, path)
+    with new_text_file(path) as stream:
+        for item in items:
+            stream.write(_json(item.data(), path) + "\n")
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file."""
+def read_items(path: Path) -> list[Item]:
+    """The items of a file that a run wrote.
+
+    Raises:
+        ResultsError: naming file and line, if a line is not JSON or not an item, or the file is absent.
+    """
+    if not path.is_file():
+        raise ResultsError(f"{path} is missing: the run's items were removed. Run it again.")
+    items = []
     # Not splitlines(), which also splits at characters that JSON leaves as they are, such as U+2028.
-    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            data = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ResultsError(f"{where}: not valid JSON ({error}).") from None
+        items.append(Item.of(data, where=where))
+    return items
 
 
 def _write_json(path: Path, value: Any) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(_json(value, path, indent=2) + "\n", "utf-8")
-    os.replace(part, path)
+    write_text(path, _json(value, path, indent=2) + "\n")
 
 
 def _json(value: Any, path: Path, *, indent: int | None = None) -> str:
     try:
         return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise InputError(
+        raise ResultsError(
             f"{path} would hold NaN or infinity ({error}); what cannot be measured is a failed item with its reason."
         ) from None
 

@@ -51,14 +51,14 @@ class Table:
     @classmethod
     def of(cls, items: Sequence[Item], columns: Callable[[Any, Any], list[float]]) -> Table:
         """The predictions among a cell's items; `columns` counts for one of them what the statistics are made of."""
-        by_seed = [{i["utterance"]: i for i in rows} for _, rows in sorted(grouped(items, "seed").items())]
+        by_seed = [{i.extra["utterance"]: i for i in rows} for _, rows in sorted(grouped(items, "seed").items())]
         utterances = sorted(set.intersection(*(set(rows) for rows in by_seed)))
         first = by_seed[0]
-        gold = [first[u]["gold"] for u in utterances]
-        predicted = [[rows[u]["predicted"] for u in utterances] for rows in by_seed]
+        gold = [first[u].reference for u in utterances]
+        predicted = [[rows[u].output for u in utterances] for rows in by_seed]
         counts = [[columns(row[k], gold[k]) for row in predicted] for k in range(len(utterances))]
-        stream = items[0]["cell"].split(".")[0]
-        return cls(utterances, [first[u]["group"] for u in utterances], gold, predicted, np.array(counts), stream)
+        stream = items[0].extra["cell"].split(".")[0]
+        return cls(utterances, [str(first[u].group) for u in utterances], gold, predicted, np.array(counts), stream)
 
     def common(self, other: Table) -> set[str]:
         """Utterances of both."""
@@ -119,10 +119,10 @@ def _seed_shares(table: Table, shape: tuple[int, ...], seed: int) -> Floats:
 
 
 def grouped(items: Iterable[Item], key: str) -> dict[Any, list[Item]]:
-    """Items by what they say under a key."""
+    """Items by an entry of their `extra`."""
     out: dict[Any, list[Item]] = {}
     for item in items:
-        out.setdefault(item[key], []).append(item)
+        out.setdefault(item.extra[key], []).append(item)
     return out
 
 

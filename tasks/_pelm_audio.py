@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from harness.results import Item
 from harness.segments import AudioSpan
 from harness.speech.lookup import UnitLookup
 from harness.task import Session
 from harness.training.checkpoint import Tokenizers
 
 from ._pelm_continuations import Found, unit_span
+from ._pelm_items import Draft
 from ._pelm_options import PelmOptions
 
 #: Units are looked up in at most this much speech of one speaker.
 _LOOKUP_SECONDS = 300.0
 
 
-def add_audio(session: Session, items: Sequence[Item], units: Mapping[str, Found], options: PelmOptions) -> None:
+def add_audio(session: Session, items: Sequence[Draft], units: Mapping[str, Found], options: PelmOptions) -> None:
     """Adds audio to the first continuations of each direction, and to the true ones of these prompts.
 
     The latter tell what the lookup makes of speech that was spoken.
@@ -27,7 +27,7 @@ def add_audio(session: Session, items: Sequence[Item], units: Mapping[str, Found
     if not isinstance(tokenizers, Tokenizers):
         return  # Nothing here says which audio has which units of this model.
     spoken = [i for i in items if i["id"] in units and i["seed"] == 0 and i["kind"] in ("output", "reference_units")]
-    heard: dict[str, list[Item]] = {}
+    heard: dict[str, list[Draft]] = {}
     for item in sorted(spoken, key=lambda i: str(i["id"])):
         heard.setdefault(str(item.get("direction", item["kind"])), []).append(item)
     lookups: dict[str, UnitLookup | None] = {}

@@ -23,11 +23,31 @@ from ._pelm_prompts import Wanted
 
 #: Texts that the external model reads together, and tokens of a batch: fixed, so that no rounding hangs on the run.
 _LM_BLOCK, _LM_BATCH_TOKENS = 64, 4096
+#: What an item will hold, while its scores are being added.
+Draft = dict[str, Any]
+_TEXTS = {"prompt": "prompt", "reference": "reference", "text": "output"}
+_HEAD = ("id", "group", "failed")
+_EXTRA = (
+    "kind", "direction", "example", "seed", "temperature", "units", "audio", "audio_output", "cuttings",
+    "missing_units",
+)  # fmt: skip
+
+
+def item_of(draft: Draft) -> Item:
+    """The finished item: what is neither text nor identification is a score."""
+    texts = {field: draft[name] for name, field in _TEXTS.items() if name in draft}
+    known = {*_HEAD, *_TEXTS, *_EXTRA}
+    return Item(
+        **{name: draft[name] for name in _HEAD if name in draft},
+        **texts,
+        scores={name: value for name, value in draft.items() if name not in known},
+        extra={name: draft[name] for name in _EXTRA if name in draft},
+    )
 
 
 def outputs(
     wanted: Sequence[Wanted], said: Mapping[str, Found], heard: Mapping[str, Found], options: PelmOptions
-) -> Iterator[Item]:
+) -> Iterator[Draft]:
     for w in wanted:
         found = said[w.id]
         head = {
@@ -58,7 +78,7 @@ def outputs(
         }
 
 
-def references(halves: Sequence[Halves], heard: Mapping[str, Found], options: PelmOptions) -> Iterator[Item]:
+def references(halves: Sequence[Halves], heard: Mapping[str, Found], options: PelmOptions) -> Iterator[Draft]:
     for half in halves:
         text = options.normalize(written(half.continuation))
         words = text.split()
@@ -80,7 +100,7 @@ def references(halves: Sequence[Halves], heard: Mapping[str, Found], options: Pe
             }
 
 
-def judge(session: Session, items: Sequence[Item], options: PelmOptions, protocol: Found) -> None:
+def judge(session: Session, items: Sequence[Draft], options: PelmOptions, protocol: Found) -> None:
     """Adds to every item with words its negative loglikelihood under the external model, in both scopes (nats)."""
     asked = sorted({(scope, _context(item, scope, options), item["text"]) for item in items if item["text"]
                     for scope in SCOPES})  # fmt: skip
@@ -112,11 +132,11 @@ def judge(session: Session, items: Sequence[Item], options: PelmOptions, protoco
                 item["nll"] = values
 
 
-def _context(item: Item, scope: str, options: PelmOptions) -> str:
+def _context(item: Draft, scope: str, options: PelmOptions) -> str:
     return options.normalize(item["prompt"]) if scope == "given_prompt" else ""
 
 
-def count_token_errors(session: Session, items: Sequence[Item], options: PelmOptions) -> None:
+def count_token_errors(session: Session, items: Sequence[Draft], options: PelmOptions) -> None:
     """Adds to what was transcribed of true continuations the errors in the tokens that the transcriber writes."""
     for item in items:
         if item["kind"] == "reference_units" and "failed" not in item:
@@ -125,9 +145,9 @@ def count_token_errors(session: Session, items: Sequence[Item], options: PelmOpt
             item["token_errors"], item["reference_tokens"] = agreement.word_errors(*tokens)
 
 
-def measured(items: list[Item], references: Mapping[str, str]) -> list[Item]:
+def measured(items: list[Draft], references: Mapping[str, str]) -> list[Draft]:
     """Adds repetition, copying and agreement."""
-    key: Callable[[Item], tuple[Any, ...]] = lambda i: (i["kind"], i.get("direction"), i.get("temperature"), i["seed"])  # noqa: E731
+    key: Callable[[Draft], tuple[Any, ...]] = lambda i: (i["kind"], i.get("direction"), i.get("temperature"), i["seed"])  # noqa: E731
     scored = sorted((i for i in items if "failed" not in i), key=lambda i: (*map(str, key(i)), i["id"]))
     for _, run in itertools.groupby(scored, key):
         group = list(run)
@@ -140,7 +160,7 @@ def measured(items: list[Item], references: Mapping[str, str]) -> list[Item]:
     return items
 
 
-def _compare(group: Sequence[Item], references: Mapping[str, str]) -> None:
+def _compare(group: Sequence[Draft], references: Mapping[str, str]) -> None:
     names = list(references)
     alike = agreement.resemblance([i["text"] for i in group], list(references.values()))
     for item, row in zip(group, alike, strict=True):

@@ -32,17 +32,21 @@ _MEANS: dict[str, tuple[bool | None, tuple[float, float] | None]] = {
 
 def values_of(item: Item) -> dict[str, float]:
     """What an item adds to the metrics that are means, by their names."""
-    found = {"empty_share": float(not item["text"]), "auto_bleu": item["auto_bleu"], "self_bleu": item["self_bleu"]}
-    if "nll" in item:
+    found = {
+        "empty_share": float(not item.output),
+        "auto_bleu": item.scores["auto_bleu"],
+        "self_bleu": item.scores["self_bleu"],
+    }
+    if "nll" in item.scores:
         for scope, prefix in (("alone", ""), ("given_prompt", "given_prompt.")):
-            found[f"{prefix}nll_mean"] = item["nll"][scope] / item["num_words"]
-    if item["kind"] == "output":
+            found[f"{prefix}nll_mean"] = item.scores["nll"][scope] / item.scores["num_words"]
+    if item.extra["kind"] == "output":
         found |= {
-            "switched_share": float(item["switched"]),
-            "chrf": item["chrf"],
-            "retrieval.r_at_1": item["retrieved"],
+            "switched_share": float(item.scores["switched"]),
+            "chrf": item.scores["chrf"],
+            "retrieval.r_at_1": item.scores["retrieved"],
         }
-        found |= {name: item[name] for name in ("copied_lcs", "copied_2grams") if name in item}
+        found |= {name: item.scores[name] for name in ("copied_lcs", "copied_2grams") if name in item.scores}
     return found
 
 
@@ -50,22 +54,28 @@ class Summary:
     """Metrics of items of one kind, keyed `<prefix>.<metric>`."""
 
     def __init__(self, prefix: str, rows: Sequence[Item], seed: int) -> None:
-        self.prefix, self.rows, self.seed = prefix, sorted(rows, key=lambda r: str(r["id"])), seed
+        self.prefix, self.rows, self.seed = prefix, sorted(rows, key=lambda r: r.id), seed
         self.metrics: dict[str, Metric] = {}
 
     def judged(self) -> None:
         """Perplexity in both scopes, share of empty texts, repetition."""
         for scope, prefix in (("alone", ""), ("given_prompt", "given_prompt.")):
-            with_words = [r for r in self.rows if "nll" in r]
+            with_words = [r for r in self.rows if "nll" in r.scores]
             if with_words:
-                sums = [[r["nll"][scope], r["num_words"]] for r in with_words]
+                sums = [[r.scores["nll"][scope], r.scores["num_words"]] for r in with_words]
                 self._add_perplexity(f"{prefix}ppl_corpus", with_words, sums)
                 each = [a / b for a, b in sums]
                 self._add(f"{prefix}nll_median", with_words, each, higher=False, statistic="median")
         self._add_means()
-        self._add_sums("vert", self.rows, [[r["self_bleu"], r["auto_bleu"], 1] for r in self.rows], _vert, higher=False)
-        runs = itertools.groupby(sorted(self.rows, key=lambda r: int(r["seed"])), lambda r: r["seed"])
-        words = [[words_of(r["text"]) for r in run] for _, run in runs]
+        self._add_sums(
+            "vert",
+            self.rows,
+            [[r.scores["self_bleu"], r.scores["auto_bleu"], 1] for r in self.rows],
+            _vert,
+            higher=False,
+        )
+        runs = itertools.groupby(sorted(self.rows, key=lambda r: int(r.extra["seed"])), lambda r: r.extra["seed"])
+        words = [[words_of(r.output) for r in run] for _, run in runs]
         if all(any(len(w) > 1 for w in run) for run in words):
             value = sum(map(repetition.distinct, words)) / len(words)
             self.metrics[f"{self.prefix}.distinct_2"] = Metric(value, len(self.rows), higher_is_better=True)
@@ -76,7 +86,7 @@ class Summary:
         key = f"{self.prefix}.retrieval.r_at_1"
         found = self.metrics[key]
         self.metrics[key] = Metric(found.value, found.n, True, ci95=found.ci95, chance=chance)
-        counts = [r["bleu_counts"] for r in self.rows]
+        counts = [r.scores["bleu_counts"] for r in self.rows]
         if sum(c[7] for c in counts):
             self._add_sums("bleu", self.rows, counts, agreement.corpus_bleu, higher=True)
         self.error_rates()
@@ -84,8 +94,8 @@ class Summary:
     def error_rates(self) -> None:
         """Errors against the references in words, and in characters and tokens where these were counted."""
         for name, what in (("wer", "word"), ("cer", "character"), ("uer", "token")):
-            if all(f"{what}_errors" in r for r in self.rows):
-                sums = [[r[f"{what}_errors"], r[f"reference_{what}s"]] for r in self.rows]
+            if all(f"{what}_errors" in r.scores for r in self.rows):
+                sums = [[r.scores[f"{what}_errors"], r.scores[f"reference_{what}s"]] for r in self.rows]
                 self._add_sums(name, self.rows, sums, agreement.error_rate, higher=False)
 
     def at_vert(self, rows: Sequence[Item], limit: float) -> None:
@@ -96,7 +106,7 @@ class Summary:
         """
         by_temperature: dict[float, list[Item]] = {}
         for row in rows:
-            by_temperature.setdefault(row["temperature"], []).append(row)
+            by_temperature.setdefault(row.extra["temperature"], []).append(row)
         found, before = None, None
         for _, own in sorted(by_temperature.items()):
             vert, log = vert_of(own), _log_perplexity(own)
@@ -112,11 +122,11 @@ class Summary:
         self.metrics[f"{key}.reached"] = Metric(float(found is not None), n, higher_is_better=True)
 
     def _add_means(self) -> None:
-        means = {str(r["id"]): values_of(r) for r in self.rows}
+        means = {r.id: values_of(r) for r in self.rows}
         for name, (higher, support) in _MEANS.items():
-            rows = [r for r in self.rows if name in means[str(r["id"])]]
+            rows = [r for r in self.rows if name in means[r.id]]
             if rows:
-                self._add(name, rows, [means[str(r["id"])][name] for r in rows], higher=higher, support=support)
+                self._add(name, rows, [means[r.id][name] for r in rows], higher=higher, support=support)
 
     def _add(
         self,
@@ -128,7 +138,7 @@ class Summary:
         statistic: Literal["mean", "median"] = "mean",
         support: tuple[float, float] | None = None,
     ) -> None:
-        groups = [r["group"] for r in rows]
+        groups = [r.group for r in rows]
         interval = bootstrap_ci(values, groups, seed=self.seed, statistic=statistic, support=support)
         self.metrics[f"{self.prefix}.{name}"] = interval.metric(higher_is_better=higher)
 
@@ -141,14 +151,14 @@ class Summary:
         *,
         higher: bool,
     ) -> None:
-        found = bootstrap_sums_ci(sums, statistic, [r["group"] for r in rows], seed=self.seed)
+        found = bootstrap_sums_ci(sums, statistic, [r.group for r in rows], seed=self.seed)
         # None of these is below 0; an interval by standard errors does not know.
         bounds = found.bounds and (max(0.0, found.bounds[0]), max(0.0, found.bounds[1]))
         self.metrics[f"{self.prefix}.{name}"] = Metric(found.value, found.n, higher, ci95=bounds)
 
     def _add_perplexity(self, name: str, rows: Sequence[Item], sums: Sequence[Sequence[float]]) -> None:
         """The exponential of nats per word; so are the ends of its interval."""
-        found = bootstrap_sums_ci(sums, _nats_per_word, [r["group"] for r in rows], seed=self.seed)
+        found = bootstrap_sums_ci(sums, _nats_per_word, [r.group for r in rows], seed=self.seed)
         bounds = found.bounds and (math.exp(found.bounds[0]), math.exp(found.bounds[1]))
         self.metrics[f"{self.prefix}.{name}"] = Metric(math.exp(found.value), found.n, False, ci95=bounds)
 
@@ -164,9 +174,11 @@ def _vert(sums: Floats) -> Floats:
 
 def vert_of(rows: Sequence[Item]) -> float:
     """VERT of texts, per cent: the geometric mean of self-BLEU and auto-BLEU, each averaged (Lakhotia et al. 2021)."""
-    return float(_vert(np.array([[r["self_bleu"], r["auto_bleu"], 1.0] for r in rows]).sum(0)))
+    return float(_vert(np.array([[r.scores["self_bleu"], r.scores["auto_bleu"], 1.0] for r in rows]).sum(0)))
 
 
 def _log_perplexity(rows: Sequence[Item]) -> float | None:
-    judged = [r for r in rows if "nll" in r]
-    return sum(r["nll"]["alone"] for r in judged) / sum(r["num_words"] for r in judged) if judged else None
+    judged = [r for r in rows if "nll" in r.scores]
+    return (
+        sum(r.scores["nll"]["alone"] for r in judged) / sum(r.scores["num_words"] for r in judged) if judged else None
+    )

@@ -177,24 +177,28 @@ class TransferTask(ABC):
         by_id = {e.id: e for e in test}
         for cell in cells:
             for i in cell.inputs:
-                head = {"id": cell.request(i), "cell": cell.name, "seed": cell.training.seed, "group": by_id[i].speaker}
-                items.append({**head, "utterance": i, **self._shown(found[cell.request(i)], by_id[i], cell.inputs[i])})
+                extra = {"cell": cell.name, "seed": cell.training.seed, "utterance": i}
+                item = Item(cell.request(i), group=by_id[i].speaker, extra=extra)
+                items.append(self._answered(item, found[item.id], by_id[i], cell.inputs[i]))
         majority = self.majority([e.gold for e in plan.train])
         for e in test:
-            head = {"id": f"majority.test/{e.id}", "cell": "majority.test", "seed": 0, "group": e.speaker}
-            items.append({**head, "utterance": e.id, **self._shown({"predicted": majority}, e, e.segments["text"])})
+            extra = {"cell": "majority.test", "seed": 0, "utterance": e.id}
+            item = Item(f"majority.test/{e.id}", group=e.speaker, extra=extra)
+            items.append(self._answered(item, {"predicted": majority}, e, e.segments["text"]))
         return items
 
     def summarize(self, items: Sequence[Item], options: Any, *, seed: int) -> dict[str, Metric]:
         """The matrix and its baselines: means over seeds, each with an interval over speakers and seeds."""
         metrics: dict[str, Metric] = {}
-        for condition, rows in grouped([i for i in items if "best_loss" in i], "condition").items():
+        for condition, rows in grouped([i for i in items if "best_loss" in i.scores], "condition").items():
             key, n = f"{self.info.name}.train_{condition}", len(rows)
-            metrics[f"{key}.training.learning_rate"] = Metric(rows[0]["learning_rate"], n, None)
-            metrics[f"{key}.training.dev_loss"] = Metric(float(np.mean([r["best_loss"] for r in rows])), n, False)
+            metrics[f"{key}.training.learning_rate"] = Metric(rows[0].scores["learning_rate"], n, None)
+            metrics[f"{key}.training.dev_loss"] = Metric(
+                float(np.mean([r.scores["best_loss"] for r in rows])), n, False
+            )
         cells = {
             name: Table.of(rows, self.columns)
-            for name, rows in grouped([i for i in items if "cell" in i], "cell").items()
+            for name, rows in grouped([i for i in items if "cell" in i.extra], "cell").items()
         }
         for name, table in cells.items():
             metrics |= self._cell_metrics(name, table, seed)
@@ -204,9 +208,9 @@ class TransferTask(ABC):
 
     def item_values(self, items: Sequence[Item], options: Any) -> dict[str, dict[str, float]]:
         """Of each cell the mean of the utterances' own scores."""
-        cells = grouped([i for i in items if "cell" in i], "cell")
+        cells = grouped([i for i in items if "cell" in i.extra], "cell")
         return {
-            f"{self.info.name}.{name}.{self.score_name}": {i["id"]: float(i["score"]) for i in rows}
+            f"{self.info.name}.{name}.{self.score_name}": {i.id: float(i.scores["score"]) for i in rows}
             for name, rows in cells.items()
         }
 
@@ -335,14 +339,14 @@ class TransferTask(ABC):
         for i, predicted in self.predict(tuned, fitting, options, longest=longest, batch_tokens=batch_tokens):
             yield cell.request(i), {"predicted": predicted}
 
-    def _shown(self, found: Mapping[str, Any], example: Example, segment: Segment) -> dict[str, Any]:
-        heard = {"input": segment.text} if isinstance(segment, Text) else {}
+    def _answered(self, item: Item, found: Mapping[str, Any], example: Example, segment: Segment) -> Item:
+        """The item with what was read, the label, and either a prediction and its score or why there is none."""
+        read = segment.text if isinstance(segment, Text) else None
+        item = replace(item, prompt=read, reference=example.gold)
         if "failed" in found:
-            return {**heard, "gold": example.gold, "failed": found["failed"]}
+            return replace(item, failed=found["failed"])
         predicted = found["predicted"]
-        return {
-            **heard, "gold": example.gold, "predicted": predicted, "score": self.score(predicted, example.gold)
-        }  # fmt: skip
+        return replace(item, output=predicted, scores={"score": self.score(predicted, example.gold)})
 
     # --- statistics ---------------------------------------------------------------------------------------------------
 

@@ -53,9 +53,12 @@ class Training:
         return hash(self.digest)
 
     def item(self) -> Item:
-        """As a record of the task."""
-        head = {"id": f"training.{self.condition}/seed{self.seed}", "condition": self.condition, "seed": self.seed}
-        return {**head, "learning_rate": self.job.config.learning_rate, "weights": self.digest, **self.record}
+        """As an item of the task."""
+        return Item(
+            f"training.{self.condition}/seed{self.seed}",
+            scores={"learning_rate": self.job.config.learning_rate, **self.record},
+            extra={"condition": self.condition, "seed": self.seed, "weights": self.digest},
+        )
 
 
 @dataclass(frozen=True)

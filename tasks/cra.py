@@ -179,19 +179,19 @@ class Cra:
                 continue  # a direction that the model's modalities rule out
             for example in examples:
                 answer = answers[f"{direction}/{example.id}"]
-                head = {"id": f"{direction}/{example.id}", "direction": direction, "group": example.speaker}
+                item = Item(f"{direction}/{example.id}", group=example.speaker, extra={"direction": direction})
                 if isinstance(prior, Unscorable) or isinstance(answer, Unscorable):
                     reasons = [a.reason for a in (prior, answer) if isinstance(a, Unscorable)]
-                    items.append({**head, "failed": reasons[0]})
+                    items.append(replace(item, failed=reasons[0]))
                 else:
-                    items.append({**head, **_score_one(examples, example, direction, answer, prior, options)})
+                    items.append(_scored(item, examples, example, direction, answer, prior, options))
         return items
 
     def summarize(self, items: Sequence[Item], options: CraOptions, *, seed: int) -> dict[str, Metric]:
         """Means over prompts with intervals clustered by speaker; median rank likewise."""
         metrics: dict[str, Metric] = {}
         for direction in options.directions:
-            rows = [i for i in items if i["direction"] == direction]
+            rows = [i for i in items if i.extra["direction"] == direction]
             if rows:
                 metrics |= _summarize_direction(direction, rows, seed)
         return metrics
@@ -201,29 +201,29 @@ class Cra:
         values: dict[str, dict[str, float]] = {}
         for item in items:
             for key, value in _values(item).items():
-                values.setdefault(f"cra.{item['direction']}.{key}", {})[item["id"]] = value
+                values.setdefault(f"cra.{item.extra['direction']}.{key}", {})[item.id] = value
         return values
 
 
 def _values(item: Item) -> dict[str, float]:
     """What one item adds to the metrics of its direction that are means."""
     values: dict[str, float] = {}
-    for score in item["ranks"]:
+    for score in item.scores["ranks"]:
         ranks = _ranks(item, score)
         values |= {f"{score}.r_at_{k}": ranks.recall_at(k) for k in (1, 5)}
         values[f"{score}.mrr"] = ranks.reciprocal
-    values |= {f"{score}.candidate_ce": ce for score, ce in item.get("candidate_ce", {}).items()}
-    return {**values, "gold_nll": item["gold_nll"], "gold_pmi": item["gold_pmi"]}
+    values |= {f"{score}.candidate_ce": ce for score, ce in item.scores.get("candidate_ce", {}).items()}
+    return {**values, "gold_nll": item.scores["gold_nll"], "gold_pmi": item.scores["gold_pmi"]}
 
 
 def _ranks(item: Item, score: Score) -> Ranks:
-    counts = item["ranks"][score]
-    return Ranks(better=counts["better"], tied=counts["tied"], num_candidates=int(item["num_candidates"]))
+    counts = item.scores["ranks"][score]
+    return Ranks(better=counts["better"], tied=counts["tied"], num_candidates=int(item.scores["num_candidates"]))
 
 
 def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dict[str, Metric]:
-    groups = [r["group"] for r in rows]
-    counts = [int(r["num_candidates"]) for r in rows]
+    groups = [r.group for r in rows]
+    counts = [int(r.scores["num_candidates"]) for r in rows]
     values = [_values(r) for r in rows]
     out: dict[str, Metric] = {}
 
@@ -232,7 +232,7 @@ def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dic
         interval = bootstrap_ci([v[key] for v in values], groups, seed=seed, support=support)
         out[f"cra.{direction}.{key}"] = interval.metric(higher_is_better=higher, chance=chance)
 
-    for score in rows[0]["ranks"]:
+    for score in rows[0].scores["ranks"]:
         for k in (1, 5):
             add(f"{score}.r_at_{k}", True, fmean(chance_recall_at(k, n) for n in counts), share=True)
         add(f"{score}.mrr", True, fmean(chance_reciprocal_rank(n) for n in counts), share=True)
@@ -240,7 +240,7 @@ def _summarize_direction(direction: str, rows: Sequence[Item], seed: int) -> dic
         median = bootstrap_ci(mids, groups, seed=seed, statistic="median")
         chance = float(np.median([chance_rank(n) for n in counts]))
         out[f"cra.{direction}.{score}.median_rank"] = median.metric(higher_is_better=False, chance=chance)
-    for score in ("sum", "pmi") if "candidate_ce" in rows[0] else ():
+    for score in ("sum", "pmi") if "candidate_ce" in rows[0].scores else ():
         level = fmean(chance_cross_entropy(n) for n in counts) if score == "pmi" else None
         add(f"{score}.candidate_ce", False, level)
     add("gold_nll", False, None)
@@ -259,7 +259,8 @@ def _rank_scores(names: Sequence[Score], extents: tuple[float, ...], prior: str)
     return tuple(kinds[name] for name in names)
 
 
-def _score_one(
+def _scored(
+    item: Item,
     examples: Sequence[Example],
     example: Example,
     direction: str,
@@ -279,11 +280,7 @@ def _score_one(
     ranks = {n: rank_of_gold(scores[n], example.gold, tolerance=_TOLERANCES[n]) for n in options.scores}
     top = chosen[int(np.argmax(scores["pmi" if "pmi" in options.scores else options.scores[0]]))]
     spread = {"candidate_ce": {n: gold_cross_entropy(scores[n], example.gold) for n in ("sum", "pmi")}}
-    return {
-        "prompt": written(example.prompt),
-        "gold": written(chosen[example.gold].continuation),
-        "top": written(top.continuation),
-        **({"audio": example.audio} if example.audio else {}),
+    values = {
         "num_candidates": len(chosen),
         "ranks": {n: {"rank": r.mid, "better": r.better, "tied": r.tied} for n, r in ranks.items()},
         "gold_loglikelihood": float(answer.values[example.gold]),
@@ -293,6 +290,14 @@ def _score_one(
         "gold_pmi": float(scores["pmi"][example.gold]),
         **(spread if options.full_scores else {}),
     }
+    return replace(
+        item,
+        prompt=written(example.prompt),
+        reference=written(chosen[example.gold].continuation),
+        output=written(top.continuation),
+        scores=values,
+        extra={**item.extra, **({"audio": example.audio} if example.audio else {})},
+    )
 
 
 def _possible(options: CraOptions, modalities: frozenset[Modality]) -> list[Direction]:

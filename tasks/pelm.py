@@ -22,7 +22,7 @@ from harness.task import Plan, Session, TaskInfo
 from ._halves import Halves, written
 from ._pelm_audio import add_audio
 from ._pelm_continuations import make_continuations, reference_units, transcribe
-from ._pelm_items import count_token_errors, judge, measured, outputs, references
+from ._pelm_items import count_token_errors, item_of, judge, measured, outputs, references
 from ._pelm_metrics import Summary, values_of, vert_of
 from ._pelm_options import LEVELS, SCOPES, PelmOptions
 from ._pelm_prompts import cut_prompts, possible_directions, speaks, wanted_continuations
@@ -110,32 +110,33 @@ class Pelm:
         if speaks(directions):
             units |= reference_units(session.model, halves)
         heard = transcribe(session, units, options, plan.protocol)
-        items = [*outputs(wanted, said, heard, options), *references(halves, heard, options)]
-        judge(session, [i for i in items if "failed" not in i], options, plan.protocol)
-        count_token_errors(session, items, options)
-        add_audio(session, items, units, options)
-        return measured(items, {h.id: options.normalize(written(h.continuation)) for h in halves})
+        drafts = [*outputs(wanted, said, heard, options), *references(halves, heard, options)]
+        judge(session, [d for d in drafts if "failed" not in d], options, plan.protocol)
+        count_token_errors(session, drafts, options)
+        add_audio(session, drafts, units, options)
+        texts = {h.id: options.normalize(written(h.continuation)) for h in halves}
+        return [item_of(draft) for draft in measured(drafts, texts)]
 
     def summarize(self, items: Sequence[Item], options: PelmOptions, *, seed: int) -> dict[str, Metric]:
         """Metrics of every direction and reference level, with intervals clustered by the prompt's speaker."""
         metrics: dict[str, Metric] = {}
-        reference = [i for i in items if i["kind"] == "reference_text"]
+        reference = [i for i in items if i.extra["kind"] == "reference_text"]
         for direction in options.directions:
-            rows = [i for i in items if i["kind"] == "output" and i["direction"] == direction]
+            rows = [i for i in items if i.extra["kind"] == "output" and i.extra["direction"] == direction]
             if rows:
                 summary = Summary(f"pelm.{direction}", rows, seed)
                 summary.judged()
                 summary.outputs(len(reference))
-                scan = [i for i in items if i["kind"] == "scan" and i["direction"] == direction]
+                scan = [i for i in items if i.extra["kind"] == "scan" and i.extra["direction"] == direction]
                 if scan and reference:
                     # What was spoken has passed the transcriber, so must what it is compared with.
                     spoken = modalities_of(direction)[1] == "speech"
-                    heard = [i for i in items if i["kind"] == "reference_units"] if spoken else reference
+                    heard = [i for i in items if i.extra["kind"] == "reference_units"] if spoken else reference
                     limit = vert_of(heard or reference) + options.vert_slack
-                    summary.at_vert([*scan, *(r for r in rows if r["seed"] == 0)], limit)
+                    summary.at_vert([*scan, *(r for r in rows if r.extra["seed"] == 0)], limit)
                 metrics |= summary.metrics
         for level in LEVELS:
-            if rows := [i for i in items if i["kind"] == level]:
+            if rows := [i for i in items if i.extra["kind"] == level]:
                 summary = Summary(f"pelm.{level}", rows, seed)
                 summary.judged()
                 if level == "reference_units":
@@ -147,9 +148,9 @@ class Pelm:
         """What each output adds to the metrics that are means over outputs."""
         values: dict[str, dict[str, float]] = {}
         for item in items:
-            if item["kind"] == "output":
+            if item.extra["kind"] == "output":
                 for name, value in values_of(item).items():
-                    values.setdefault(f"pelm.{item['direction']}.{name}", {})[item["id"]] = value
+                    values.setdefault(f"pelm.{item.extra['direction']}.{name}", {})[item.id] = value
         return values
 
 

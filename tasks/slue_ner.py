@@ -31,7 +31,7 @@ from harness.results import Item, Metric
 from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
-from ._cells import Floats, Statistic, ratio
+from ._cells import Floats, Statistic, grouped, ratio
 from ._transfer import TransferTask, matrix, matrix_keys
 from ._transfer_options import TransferOptions
 from ._transfer_text import start_of_text, text_of, written
@@ -224,12 +224,12 @@ class SlueNer(TransferTask):
     def summarize(self, items: Sequence[Item], options: SlueNerOptions, *, seed: int) -> dict[str, Metric]:
         """The matrix, and with `tokens` what seqeval says of the same words."""
         metrics = super().summarize(items, options, seed=seed)
-        tested = [i for i in items if "bio" in (i.get("predicted") or {})]
-        for cell in dict.fromkeys(i["cell"] for i in tested):
-            rows = [i for i in tested if i["cell"] == cell]
+        tested = [i for i in items if "bio" in (i.output or {})]
+        for cell in dict.fromkeys(i.extra["cell"] for i in tested):
+            rows = [i for i in tested if i.extra["cell"] == cell]
             found = [
-                100 * seqeval_scores([_bio(i["gold"]["text"]) for i in own], [i["predicted"]["bio"] for i in own]).f1
-                for own in ([i for i in rows if i["seed"] == s] for s in dict.fromkeys(i["seed"] for i in rows))
+                100 * seqeval_scores([_bio(i.reference["text"]) for i in own], [i.output["bio"] for i in own]).f1
+                for own in grouped(rows, "seed").values()
             ]
             metrics[f"slue_ner.{cell}.seqeval_f1"] = Metric(float(np.mean(found)), len(rows) // len(found), True)
         return metrics

@@ -13,16 +13,12 @@ from harness.tasks.cra import SCORES, TASK, CraOptions
 DIRECTIONS = ("u2t", "t2u")
 
 
-def item(number: int, direction: str, rank: int, *, n: int = 20, group: str | None = None, **more: Any) -> Item:
+def item(
+    number: int, direction: str, rank: int, *, n: int = 20, group: str | None = None, prompt: str = "", **extra: Any
+) -> Item:
     """An item whose gold has this rank under every score."""
     counts = {"rank": float(rank), "better": rank - 1, "tied": 1}
-    return {
-        "id": f"{direction}/utt-{number:04d}",
-        "direction": direction,
-        "group": group or f"speaker-{number % 10}",
-        "prompt": f"prompt number {number}",
-        "gold": f"gold number {number}",
-        "top": f"gold number {number if rank == 1 else number + rank}",
+    scores = {
         "num_candidates": n,
         "ranks": {score: dict(counts) for score in SCORES},
         "gold_loglikelihood": -10.0 - rank,
@@ -30,8 +26,16 @@ def item(number: int, direction: str, rank: int, *, n: int = 20, group: str | No
         "gold_extent": 5.0,
         "gold_nll": 2.0 + rank / 5,
         "gold_pmi": 3.0 - rank / 10,
-        **more,
     }
+    return Item(
+        f"{direction}/utt-{number:04d}",
+        group=group or f"speaker-{number % 10}",
+        prompt=prompt or f"prompt number {number}",
+        reference=f"gold number {number}",
+        output=f"gold number {number if rank == 1 else number + rank}",
+        scores=scores,
+        extra={"direction": direction, **extra},
+    )
 
 
 def run(
@@ -45,7 +49,7 @@ def run(
 ) -> RunResult:
     """A run of CRA with these items."""
     options = options or CraOptions(directions=DIRECTIONS)
-    scored = [i for i in items if "failed" not in i]
+    scored = [i for i in items if i.failed is None]
     of_task = {
         "task": "cra",
         "version": 1,

@@ -5,23 +5,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import InputError
+from harness.errors import ResultsError
 from harness.results import (
+    Item,
     Metric,
     RunResult,
     TaskResult,
     attachments_folder,
     headline,
-    read_jsonl,
+    read_items,
     read_results,
     signature,
     summary,
-    write_jsonl,
+    write_items,
     write_results,
 )
 from tests.characters import CHARACTERS
 
-ITEMS = [{"id": "a", "rank": 1.5, "words": "naïve"}, {"id": "b", "failed": "too long"}]
+ITEMS = [Item("a", group="ann", output="naïve", scores={"rank": 1.5}), Item("b", failed="too long")]
 METRICS = {
     "cra.u2t.sum.mrr": Metric(0.25, 1, True, (0.1, 0.4), 0.05),
     "cra.u2t.gold_nll": Metric(3.5, 1, False),
@@ -79,7 +80,7 @@ def test_metrics_of_all_tasks_stand_together():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_metric_is_finite(value):
-    with pytest.raises(InputError, match=rf"must be a finite number; found {value} over 4 items"):
+    with pytest.raises(ResultsError, match=rf"must be a finite number; found {value} over 4 items"):
         Metric(value, 4, True)
 
 
@@ -87,42 +88,83 @@ def test_a_metric_is_finite(value):
     ("ci95", "chance"), [((float("nan"), 1.0), None), ((0.0, float("inf")), 0.5), (None, float("nan"))]
 )
 def test_so_are_its_interval_and_chance(ci95, chance):
-    with pytest.raises(InputError, match="Interval and chance must be finite"):
+    with pytest.raises(ResultsError, match="Interval and chance must be finite"):
         Metric(0.5, 4, True, ci95, chance)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), [1.0, float("inf")]])
 def test_an_item_without_a_number_is_refused_naming_the_file(tmp_path, bad):
-    with pytest.raises(InputError, match=r"items/cra.jsonl would hold NaN or infinity.*failed item"):
-        write_results(with_items([{"id": "a", "score": bad}]), tmp_path)
+    with pytest.raises(ResultsError, match=r"items/cra.jsonl would hold NaN or infinity.*failed item"):
+        write_results(with_items([Item("a", scores={"score": bad})]), tmp_path)
 
 
 def test_a_failing_write_leaves_the_former_run_as_it_was(tmp_path):
     write_results(RUN, tmp_path)
-    with pytest.raises(InputError, match="NaN"):
-        write_results(with_items([*ITEMS, {"id": "c", "score": float("nan")}]), tmp_path)
+    with pytest.raises(ResultsError, match="NaN"):
+        write_results(with_items([*ITEMS, Item("c", scores={"score": float("nan")})]), tmp_path)
     assert read_results(tmp_path) == RUN
 
 
 def test_a_folder_without_a_summary_is_no_finished_run(tmp_path):
     write_results(RUN, tmp_path)
     (tmp_path / "results.json").unlink()
-    with pytest.raises(InputError, match=r"holds no results.json: no finished run"):
+    with pytest.raises(ResultsError, match=r"holds no results.json, so it is not a finished run"):
         read_results(tmp_path)
 
 
+TEXTS = st.text(CHARACTERS, max_size=20)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(CHARACTERS),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS, max_size=4), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
 )
 
 
 @settings(max_examples=30)
-@given(st.lists(st.dictionaries(st.text(CHARACTERS, max_size=4), JSON, max_size=3), max_size=4))
-def test_rows_come_back_from_json_lines(tmp_path_factory, rows):
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    write_jsonl(path, rows)
-    assert read_jsonl(path) == rows
+@given(st.lists(st.builds(Item, TEXTS, st.none() | TEXTS, JSON, JSON, JSON), max_size=4))
+def test_items_come_back_from_their_file(tmp_path_factory, items):
+    """Whatever is in them, line separators that JSON leaves as they are included; {} is read as None."""
+    path = tmp_path_factory.mktemp("items") / "items.jsonl"
+    write_items(path, items)
+    assert [item.data() for item in read_items(path)] == [item.data() for item in items]
+
+
+def test_an_item_is_written_without_what_is_empty():
+    item = Item("a", prompt="", reference=["x"], scores={"rank": 0})
+    assert item.data() == {"id": "a", "prompt": "", "reference": ["x"], "scores": {"rank": 0}}
+
+
+def test_columns_open_scores_and_extra():
+    item = Item("a", reference={"text": "x"}, scores={"ranks": {"sum": 2}}, extra={"seed": 0})
+    assert item.columns() == {"id": "a", "reference.text": "x", "ranks.sum": 2, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": "b", "score": 1}', r"items.jsonl:3: unknown field 'score'; an item has id, group"),
+        ('{"scores": {}}', r"items.jsonl:3: an item has an id, which is text; found None"),
+        ('{"id": 7}', r"items.jsonl:3: an item has an id, which is text; found 7"),
+        ('{"id": "b", "group": 7}', r"items.jsonl:3: 'group' is text; found 7"),
+        ('{"id": "b", "failed": true}', r"items.jsonl:3: 'failed' is text; found True"),
+        ('{"id": "b", "scores": [1]}', r"items.jsonl:3: 'scores' is an object; found \[1\]"),
+        ('["b"]', r"items.jsonl:3: an item is an object; found list"),
+        ('{"id": ', r"items.jsonl:3: not valid JSON"),
+        ('{"id": "b", "scores": {"seed": 1}, "extra": {"seed": 1}}', r"items.jsonl:3: .*two fields called 'seed'"),
+    ],
+)
+def test_a_line_that_is_not_an_item_is_named(tmp_path, line, message):
+    path = tmp_path / "items.jsonl"
+    path.write_text(f'{{"id": "a"}}\n\n{line}\n', "utf-8")
+    with pytest.raises(ResultsError, match=message):
+        read_items(path)
+
+
+def test_items_that_were_removed_are_missed(tmp_path):
+    write_results(RUN, tmp_path)
+    (tmp_path / "items" / "cra.jsonl").unlink()
+    with pytest.raises(ResultsError, match=r"cra.jsonl is missing"):
+        read_results(tmp_path)
+    assert read_results(tmp_path, items=False).metrics == RUN.metrics
 
 
 def test_a_signature_starts_with_task_and_version():

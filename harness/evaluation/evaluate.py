@@ -209,7 +209,7 @@ def _run_task(session: _Session, task: AnyTask, options: Any) -> TaskResult:
     else:
         done = _run_likelihoods(session, task, options)
     model, corpus, items = session.model, session.corpus, done.items
-    scored = [item for item in items if "failed" not in item]
+    scored = [item for item in items if item.failed is None]
     _check_failures(task.info.name, items, scored)
     parts = {
         "task": task.info.name,
@@ -305,7 +305,7 @@ def _check_failures(name: str, items: Sequence[Item], scored: Sequence[Item]) ->
     failed = len(items) - len(scored)
     if items and failed <= MAX_FAILED_SHARE * len(items) and scored:
         return
-    reason = next((str(i["failed"]) for i in items if "failed" in i), "no item was made")
+    reason = next((i.failed for i in items if i.failed is not None), "no item was made")
     raise TaskError(
         f"Task '{name}' scored {len(scored)} of {len(items)} items; at most {MAX_FAILED_SHARE:.0%} may fail. "
         f"First reason: {reason}."

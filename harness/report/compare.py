@@ -293,5 +293,5 @@ def _same_items(a: RunResult, b: RunResult, task: str) -> bool:
 
 
 def _clusters(task: TaskResult, ids: Sequence[str]) -> list[Hashable]:
-    groups = {item["id"]: item.get("group") for item in task.items}
+    groups = {item.id: item.group for item in task.items}
     return [("alone", i) if groups[i] is None else ("group", groups[i]) for i in ids]

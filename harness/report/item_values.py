@@ -31,7 +31,7 @@ def item_values(result: RunResult, tasks: Mapping[str, AnyTask]) -> dict[str, It
 
 def scored(task: TaskResult) -> list[Item]:
     """The items that have a score."""
-    return [item for item in task.items if "failed" not in item]
+    return [item for item in task.items if item.failed is None]
 
 
 def _check_means(result: RunResult, task: TaskResult, values: ItemValues) -> None:

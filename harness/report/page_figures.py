@@ -6,14 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from harness.metrics.retrieval import Ranks
 from harness.report import figures as svg
 from harness.report import tables
-from harness.results import OUTPUT_FIELDS, REFERENCE_FIELDS, Item, Metric, RunResult
+from harness.results import Item, Metric, RunResult
 from harness.task import AnyTask
 
 _CONDITION = ("cell", "train_on", "train", "test_on", "test", "condition", "direction")
@@ -113,7 +112,7 @@ def _confusions(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[
         counts: dict[str, dict[str, dict[str, int]]] = {}
         names: set[str] = set()
         for item in result.tasks[task].items:
-            gold, output = _first(item, REFERENCE_FIELDS), _first(item, OUTPUT_FIELDS)
+            gold, output = item.reference, item.output
             if not isinstance(gold, str) or not isinstance(output, str):
                 continue
             names |= {gold, output}
@@ -146,12 +145,8 @@ def _confusions(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[
             )
 
 
-def _first(item: Item, names: Sequence[str]) -> Any:
-    return next((item[name] for name in names if name in item), None)
-
-
 def _condition(item: Item) -> str:
-    return ", ".join(f"{name} {item[name]}" for name in _CONDITION if name in item)
+    return ", ".join(f"{name} {item.extra[name]}" for name in _CONDITION if name in item.extra)
 
 
 def _scatter(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[Figure]:
@@ -185,12 +180,14 @@ def _scatter(task: str, having: Sequence[tuple[RunResult, str]]) -> Iterable[Fig
 def _rankfigures_of(task: str, results: Sequence[RunResult], labels: Sequence[str]) -> Iterable[Figure]:
     """R@k and ranks of the gold, where items bring `ranks` and `num_candidates`, by direction and score."""
     rows = [
-        [i for i in r.tasks[task].items if "ranks" in i and "num_candidates" in i] if task in r.tasks else []
+        [i for i in r.tasks[task].items if "ranks" in i.scores and "num_candidates" in i.scores]
+        if task in r.tasks
+        else []
         for r in results
     ]
-    scores = list(dict.fromkeys(s for run in rows for i in run[:1] for s in i["ranks"]))
+    scores = list(dict.fromkeys(s for run in rows for i in run[:1] for s in i.scores["ranks"]))
     scores.sort(key=lambda s: s != "pmi")  # stable: the others in their order
-    directions = list(dict.fromkeys(str(i.get("direction", task)) for run in rows for i in run))
+    directions = list(dict.fromkeys(str(i.extra.get("direction", task)) for run in rows for i in run))
     for score in scores:
         for direction in directions:
             ranks = [_ranks(run, score, direction, task) for run in rows]
@@ -232,9 +229,13 @@ def _rank_bars(
 
 def _ranks(items: Sequence[Item], score: str, direction: str, task: str) -> list[Ranks]:
     return [
-        Ranks(better=i["ranks"][score]["better"], tied=i["ranks"][score]["tied"], num_candidates=i["num_candidates"])
+        Ranks(
+            better=i.scores["ranks"][score]["better"],
+            tied=i.scores["ranks"][score]["tied"],
+            num_candidates=i.scores["num_candidates"],
+        )
         for i in items
-        if str(i.get("direction", task)) == direction and score in i["ranks"]
+        if str(i.extra.get("direction", task)) == direction and score in i.scores["ranks"]
     ]
 
 

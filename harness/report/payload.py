@@ -15,9 +15,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from harness.config import flatten
 from harness.report.labels import task_names
-from harness.results import OUTPUT_FIELDS, PROMPT_FIELDS, REFERENCE_FIELDS, RunResult
+from harness.results import RunResult
 
 Audio = Literal["link", "embed", "none"]
 
@@ -100,7 +99,7 @@ def _task_items(
     task: str, results: Sequence[RunResult], sources: Sequence[AudioFiles], strings: _Strings, wanted: int
 ) -> dict[str, Any]:
     """Items by column: a value for each item where all runs agree, else one for each run and item."""
-    tables = [{i["id"]: flatten(i) for i in r.tasks[task].items} if task in r.tasks else {} for r in results]
+    tables = [{i.id: i.columns() for i in r.tasks[task].items} if task in r.tasks else {} for r in results]
     everything = list(dict.fromkeys(i for table in tables for i in table))
     # An even sample of what does not fit, so that every condition stays in it.
     ids = (
@@ -119,8 +118,8 @@ def _task_items(
         "total": len(everything),
         "ids": [strings.place(str(i)) for i in ids],
         "roles": {
-            role: next((n for n in known if n in names), None)
-            for role, known in (("prompt", PROMPT_FIELDS), ("reference", REFERENCE_FIELDS), ("output", OUTPUT_FIELDS))
+            role: next((n for n in names if n == role or n.startswith(f"{role}.")), None)
+            for role in ("prompt", "reference", "output")
         },
         "columns": columns,
     }

@@ -95,7 +95,7 @@ def _item_changes(a: RunResult, b: RunResult, task: str, tasks: Mapping[str, Any
         usual = math.sqrt(math.fsum(g * g for g in gaps.values()) / len(gaps)) if gaps else 0.0
         for i, gap in gaps.items():
             changes.setdefault(i, {})[key] = gap / usual if usual else 0.0
-    records = [{item["id"]: item for item in r.tasks[task].items} for r in (a, b)]
+    records = [{item.id: item for item in r.tasks[task].items} for r in (a, b)]
     found = [
         ItemChange(
             task,
@@ -112,14 +112,14 @@ def _item_changes(a: RunResult, b: RunResult, task: str, tasks: Mapping[str, Any
 def _numbers(task: TaskResult) -> ItemValues:
     columns: dict[str, dict[str, float]] = {}
     for item in scored(task):
-        for name, value in flatten(item).items():
+        for name, value in item.columns().items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                columns.setdefault(name, {})[item["id"]] = float(value)
+                columns.setdefault(name, {})[item.id] = float(value)
     return columns
 
 
 def _texts(a: Item, b: Item) -> dict[str, tuple[str, str]]:
-    x, y = flatten(a), flatten(b)
+    x, y = a.columns(), b.columns()
     names = [n for n in x if isinstance(x[n], str) and isinstance(y.get(n), str) and n not in ("id", "group", "audio")]
     return {n: (x[n], y[n]) for n in names}
 

@@ -43,10 +43,10 @@ def check_options(options: type, where: str) -> None:
 def check_item_values(task: AnyTask, options: Any, items: Sequence[Item], metrics: Mapping[str, Metric]) -> None:
     if not isinstance(task, ItemMetrics):
         return
-    scored = [i for i in items if "failed" not in i]
+    scored = [i for i in items if i.failed is None]
     values = task.item_values(scored, options)
     assert set(values) <= set(metrics), "values of metrics that there are not"
-    assert {i for column in values.values() for i in column} <= {i["id"] for i in scored}
+    assert {i for column in values.values() for i in column} <= {i.id for i in scored}
     means = {key: sum(column.values()) / len(column) for key, column in values.items()}
     off = {k: (m, metrics[k].value) for k, m in means.items() if abs(m - metrics[k].value) > 1e-9 * max(1.0, abs(m))}
     assert off == {}, "(mean of the items' values, metric)"

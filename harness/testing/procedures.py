@@ -12,7 +12,7 @@ from harness.config import build, parse_settings, plain
 from harness.evaluation.evaluate import RunConfig, evaluate
 from harness.evaluation.store import RowStore
 from harness.model import load_model
-from harness.results import TaskResult
+from harness.results import Item, TaskResult
 from harness.task import (
     Procedure,
     task_registry,
@@ -72,8 +72,9 @@ class ProcedureContract:
         """They go to JSON and come back the same."""
         items = self.result().items
         assert items
-        assert repeated(i["id"] for i in items) == []
-        assert json.loads(json.dumps(items, allow_nan=False)) == plain(items)
+        assert repeated(i.id for i in items) == []
+        lines = [json.dumps(item.data(), allow_nan=False) for item in items]
+        assert plain([Item.of(json.loads(line), where="item") for line in lines]) == plain(items)
 
     def test_metric_keys_name_task_condition_and_metric(self) -> None:
         """In letters, digits, `_` and `.`, which every tracker takes."""

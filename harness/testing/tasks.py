@@ -50,7 +50,7 @@ def measure(task: Task, model: Model, corpus: Corpus, options: Any, *, seed: int
     requests = task.requests(examples, options, modalities=model.modalities)
     answers = {request.id: answer for request, answer in Scorer(model).answer(requests)}
     items = task.score(examples, options, answers)
-    return Measured(items, task.summarize([i for i in items if "failed" not in i], options, seed=seed))
+    return Measured(items, task.summarize([i for i in items if i.failed is None], options, seed=seed))
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,9 @@ class TaskContract:
         """They go to JSON and come back the same."""
         items = _uniform(self.sample()).items
         assert items
-        assert repeated(i["id"] for i in items) == []
-        assert json.loads(json.dumps(items, allow_nan=False)) == plain(items)
+        assert repeated(i.id for i in items) == []
+        lines = [json.dumps(item.data(), allow_nan=False) for item in items]
+        assert plain([Item.of(json.loads(line), where="item") for line in lines]) == plain(items)
 
     def test_what_cannot_be_scored_fails_and_says_why(self) -> None:
         """It is not dropped, not 0 and not NaN."""
@@ -193,8 +194,8 @@ class TaskContract:
         task, options = sample.task(), sample.options()
         requests = task.requests(examples, options, modalities=BOTH)
         items = task.score(examples, options, {r.id: Unscorable("too long, it was") for r in requests})
-        assert {i["id"] for i in items} == {i["id"] for i in _uniform(self.sample()).items}
-        assert {i.get("failed") for i in items} == {"too long, it was"}
+        assert {i.id for i in items} == {i.id for i in _uniform(self.sample()).items}
+        assert {i.failed for i in items} == {"too long, it was"}
 
     def test_what_a_model_cannot_read_fails_and_says_why(self) -> None:
         """A sequence longer than the model takes is no wrong answer."""
@@ -202,7 +203,7 @@ class TaskContract:
         task, options, examples = sample.task(), sample.options(), self.examples()
         requests = task.requests(examples, options, modalities=BOTH)
         answers = {r.id: a for r, a in Scorer(UniformModel(max_length=1)).answer(requests)}
-        assert [i["id"] for i in task.score(examples, options, answers) if not i.get("failed")] == []
+        assert [i.id for i in task.score(examples, options, answers) if not i.failed] == []
 
     def test_metric_keys_name_task_condition_and_metric(self) -> None:
         """In letters, digits, `_` and `.`, which every tracker takes."""
@@ -224,7 +225,7 @@ class TaskContract:
         corpus = sample.utterances()
         turned = replace(corpus, utterances=corpus.utterances[::-1])
         other = measure(sample.task(), UniformModel(), turned, sample.options())
-        assert {i["id"] for i in other.items} == {i["id"] for i in usual.items}
+        assert {i.id for i in other.items} == {i.id for i in usual.items}
         assert list(other.metrics) == list(usual.metrics)
         for key, metric in usual.metrics.items():
             assert abs(other.metrics[key].value - metric.value) <= 1e-9 * max(1.0, abs(metric.value)), key

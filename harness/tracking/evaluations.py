@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config import flatten, plain
 from harness.report.heat_map import heat_map
-from harness.results import OUTPUT_FIELDS, Item, Metric, RunResult, headline
+from harness.results import Item, Metric, RunResult, headline
 from harness.tracking.config import TrackingConfig
 from harness.tracking.fields import TAG_CHARS, as_params, as_points, as_text, cut, send, tag_filter
 from harness.tracking.storage import failed_if_interrupted, open_experiment, reported, run_url, withdraw
@@ -169,9 +168,10 @@ def _log_tables(client: MlflowClient, run_id: str, result: RunResult) -> None:
 
 def _table(items: Sequence[Item]) -> dict[str, list[Any]]:
     """Items as columns: `id`, then the output, which MLflow's view compares first; nested values under dotted names."""
-    rows = [flatten(plain(item)) for item in items]
+    rows = [item.columns() for item in items]
     found = dict.fromkeys(key for row in rows for key in row)
-    columns = dict.fromkeys(["id", *(key for key in OUTPUT_FIELDS if key in found), *found])
+    outputs = [key for key in found if key == "output" or key.startswith("output.")]
+    columns = dict.fromkeys(["id", *outputs, *found])
     return {column: [_cell(row.get(column)) for row in rows] for column in columns}
 
 

@@ -1,6 +1,7 @@
 """The report in a browser: filter, sort, open an item, by mouse and by keys, on a screen, a phone and paper."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,7 +35,8 @@ def report(tmp_path_factory):
     runs = [drawn(name, skill=skill, num=1000) for name, skill in (("weak", 0.2), ("strong", 0.7))]
     soundfile.write(folder / "one.wav", np.zeros(8000, np.float32), 16_000)
     for run in runs:
-        run.tasks["cra"].items[7]["audio"] = "one.wav"
+        items = run.tasks["cra"].items
+        items[7] = replace(items[7], extra={**items[7].extra, "audio": "one.wav"})
         run.protocol["corpus"]["root"] = str(folder)
     output = folder / "report.html"
     page = report_page(runs, ("weak", "strong"), tasks={"cra": TASK}, folders=[folder, folder], output=output)

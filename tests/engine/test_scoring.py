@@ -532,7 +532,7 @@ def test_the_shipped_model_ranks_alike_with_and_without_pruning():
     pruned, full = answers(model, requests), answers(model, requests, batch_tokens=97, prune=False)
     items = [task.score(examples, options, found) for found in (pruned, full)]
     for a, b in zip(*items, strict=True):
-        assert a["ranks"] == b["ranks"]
-        assert a["gold_nll"] == pytest.approx(b["gold_nll"], rel=1e-4)
+        assert a.scores["ranks"] == b.scores["ranks"]
+        assert a.scores["gold_nll"] == pytest.approx(b.scores["gold_nll"], rel=1e-4)
     for request in random.Random(0).sample(list(requests), 3):
         np.testing.assert_allclose(full[request.id].values, reference.loglikelihoods(model, request), rtol=1e-4)

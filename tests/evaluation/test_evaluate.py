@@ -7,14 +7,14 @@ from harness import __version__
 from harness.corpora.manifest import Utterance, write_manifest
 from harness.errors import ConfigError, CorpusError, InputError, TaskError, UnknownNameError
 from harness.evaluation.evaluate import RunConfig, evaluate, git_revision, load_tasks, versions, with_flag
-from harness.results import read_results, write_results
+from harness.results import Item, read_results, write_results
 from harness.testing import UniformModel
 
 #: A task that scores how many characters an utterance has, and fails on as many as it is told.
 COUNT = """
 from pydantic.dataclasses import dataclass
 from harness.config import STRICT
-from harness.results import Metric
+from harness.results import Item, Metric
 from harness.segments import Text
 from harness.task import Request, TaskInfo, Unscorable
 
@@ -39,11 +39,11 @@ class Count:
         for i, e in enumerate(examples):
             answer = answers[e.id]
             reason = answer.reason if isinstance(answer, Unscorable) else "told to fail" if i < options.fail else None
-            items.append({"id": e.id, "failed": reason} if reason else {"id": e.id, "count": len(e.text)})
+            items.append(Item(e.id, failed=reason) if reason else Item(e.id, scores={"count": len(e.text)}))
         return items
 
     def summarize(self, items, options, *, seed):
-        return {"count.all.mean": Metric(sum(i["count"] for i in items) / len(items), len(items), None)}
+        return {"count.all.mean": Metric(sum(i.scores["count"] for i in items) / len(items), len(items), None)}
 
 TASK = Count()
 """
@@ -91,7 +91,7 @@ def test_a_result_says_what_was_done(run, manifest):
     task = result.tasks["count"]
     assert result.metrics["count.all.mean"].value == (1 + 2 + 3 + 4) / 4
     assert (task.n_expected, task.n_scored, task.n_failed) == (4, 4, 0)
-    assert [i["count"] for i in task.items] == [1, 2, 3, 4]
+    assert [i.scores["count"] for i in task.items] == [1, 2, 3, 4]
     assert task.protocol["options"] == {"fail": 0, "n": 1000}
     assert (task.protocol["version"], task.protocol["n"], task.protocol["seed"]) == (3, 4, 7)
     assert result.corpus["name"] == "forty"
@@ -170,7 +170,7 @@ def test_a_few_items_may_fail_and_are_counted(run):
     task = run(fail=2).tasks["count"]
     assert (task.n_expected, task.n_scored, task.n_failed) == (40, 38, 2)
     assert task.metrics["count.all.mean"].n == 38
-    assert task.items[1] == {"id": "u01", "failed": "told to fail"}
+    assert task.items[1] == Item("u01", failed="told to fail")
 
 
 def test_a_task_that_fails_on_more_than_a_twentieth_fails(run):

@@ -71,7 +71,7 @@ def test_differences_by_hand():
 
 def test_differences_are_those_of_the_paired_test(runs, comparison):
     values = [TASK.item_values(r.tasks["cra"].items, CraOptions()) for r in runs]
-    groups = {i["id"]: i["group"] for i in runs[0].tasks["cra"].items}
+    groups = {i.id: i.group for i in runs[0].tasks["cra"].items}
     for key in (KEY, "cra.t2u.sum.r_at_1"):
         ids = sorted(values[0][key])
         for place in (1, 2):
@@ -128,8 +128,8 @@ def test_another_version_of_the_task_is_not_asked_for_values(runs):
 
 
 def test_failed_items_leave_the_pair(runs):
-    items = [dict(i) for i in runs[1].tasks["cra"].items]
-    items[3] = {"id": items[3]["id"], "direction": "u2t", "group": items[3]["group"], "failed": "too long"}
+    items = list(runs[1].tasks["cra"].items)
+    items[3] = replace(items[3], output=None, scores={}, failed="too long")
     found = compare([runs[0], run("limping", items)], ("a", "b"), tasks=TASKS, num_resamples=100)
     assert row(found).entries[1].difference.n == 29
     assert row(found, "cra.t2u.pmi.r_at_1").entries[1].difference.n == 30
@@ -195,7 +195,7 @@ def test_patterns_choose_metrics(runs):
 
 
 def test_a_metric_that_one_run_lacks_is_left_open(runs):
-    only = run("one-way", [i for i in runs[0].tasks["cra"].items if i["direction"] == "u2t"])
+    only = run("one-way", [i for i in runs[0].tasks["cra"].items if i.extra["direction"] == "u2t"])
     found = compare([runs[0], only], ("a", "b"), tasks=TASKS, num_resamples=50, force=True)
     assert row(found, "cra.t2u.pmi.r_at_1").entries[1] is None
     assert (

@@ -16,7 +16,7 @@ from harness.report import figures as svg
 from harness.report.compare import compare
 from harness.report.html import command, comparison_page, leaderboard_page, report_page
 from harness.report.leaderboard import leaderboard
-from harness.results import Metric, RunResult, TaskResult
+from harness.results import Item, Metric, RunResult, TaskResult
 from harness.tasks.cra import TASK
 from tests.runs import drawn, item, run, written
 
@@ -121,13 +121,13 @@ class TestReport:
         assert (task["name"], task["total"], len(task["ids"])) == ("cra", 60, 60)
         columns = {c["name"]: c for c in task["columns"]}
         assert columns["prompt"]["shared"]
-        assert not columns["top"]["shared"]
-        assert task["roles"] == {"prompt": "prompt", "reference": "gold", "output": "top"}
+        assert not columns["output"]["shared"]
+        assert task["roles"] == {"prompt": "prompt", "reference": "reference", "output": "output"}
         strings = Page(text).data["strings"]
         place = [strings[i] for i in task["ids"]].index("u2t/utt-0003")
-        expected = next(i for i in runs[1].tasks["cra"].items if i["id"] == "u2t/utt-0003")
-        assert columns["ranks.pmi.rank"]["values"][1][place] == expected["ranks"]["pmi"]["rank"]
-        assert strings[columns["top"]["values"][1][place]] == expected["top"]
+        expected = next(i for i in runs[1].tasks["cra"].items if i.id == "u2t/utt-0003")
+        assert columns["ranks.pmi.rank"]["values"][1][place] == expected.scores["ranks"]["pmi"]["rank"]
+        assert strings[columns["output"]["values"][1][place]] == expected.output
         assert len(strings) == len(set(strings))
 
     def test_texts_cannot_leave_their_place(self):
@@ -139,8 +139,8 @@ class TestReport:
         assert found.data["runs"] == [HOSTILE]
 
     def test_items_of_one_run_and_failed_ones_are_told(self, runs):
-        items = [dict(i) for i in runs[0].tasks["cra"].items]
-        items[0] = {"id": items[0]["id"], "direction": "u2t", "group": "speaker-0", "failed": "too long"}
+        items = list(runs[0].tasks["cra"].items)
+        items[0] = replace(items[0], output=None, scores={}, failed="too long")
         found = Page(page([run("one", items)])).data
         columns = {c["name"]: c for c in found["tasks"][0]["columns"]}
         assert found["strings"][columns["failed"]["values"][0]] == "too long"
@@ -224,7 +224,7 @@ class TestFigures:
     def test_confusion_matrices_count_labels(self):
         """Neutral twice right, once taken for Positive; Positive right."""
         pairs = [("Neutral", "Neutral"), ("Neutral", "Neutral"), ("Neutral", "Positive"), ("Positive", "Positive")]
-        items = [{"id": str(n), "label": g, "prediction": p, "train_on": "text"} for n, (g, p) in enumerate(pairs)]
+        items = [Item(str(n), reference=g, output=p, extra={"train_on": "text"}) for n, (g, p) in enumerate(pairs)]
         text = report_page(
             [other_task({"sa.a.b": 1.0}, items)], ["m"], tasks={}, folders=[Path("x")], output=Path("r.html")
         )

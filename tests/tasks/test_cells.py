@@ -3,13 +3,20 @@
 import numpy as np
 import pytest
 
+from harness.results import Item
 from harness.tasks._cells import Table, _seed_shares, compare, ratio
 
 
 def items(values, cell="train_text.test_text"):
     """Of `{seed: {utterance: (gold, predicted)}}`; every utterance has a speaker of its own."""
     return [
-        {"cell": cell, "seed": seed, "utterance": u, "group": f"speaker of {u}", "gold": gold, "predicted": predicted}
+        Item(
+            f"{seed}/{u}",
+            group=f"speaker of {u}",
+            reference=gold,
+            output=predicted,
+            extra={"cell": cell, "seed": seed, "utterance": u},
+        )
         for seed, row in values.items()
         for u, (gold, predicted) in row.items()
     ]

@@ -9,6 +9,7 @@ from harness.config import build
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.corpora.manifest import Utterance, Word
 from harness.errors import ConfigError, CorpusError, InputError
+from harness.results import Item
 from harness.segments import DIRECTIONS, AudioSpan, Speech, Text
 from harness.task import Loglikelihoods, Unscorable, task_registry
 from harness.testing import OracleModel, measure
@@ -273,15 +274,16 @@ def test_ranks_worked_out_by_hand(cra, three):
     u2: sum -7 -3 [-6]: 2. token -7 -1.5 [-2]: 2. second -3.5 -0.75 [-0.75]: 1.5. pmi -1 -1 [3]: 1.
     """
     items = cra.score(three[0], options_of(cra, directions=["t2t"], full_scores=True), three[1])
-    ranks = [[item["ranks"][s]["rank"] for s in ("sum", "token", "second", "pmi")] for item in items]
+    ranks = [[item.scores["ranks"][s]["rank"] for s in ("sum", "token", "second", "pmi")] for item in items]
     assert ranks == [[2, 3, 3, 1], [1.5, 2, 2, 2.5], [2, 2, 1.5, 1]]
     first = items[0]
-    assert (first["id"], first["prompt"], first["gold"], first["top"]) == ("t2t/u0", "w x y", "ab", "ab")
-    assert (first["gold_loglikelihood"], first["gold_tokens"], first["gold_extent"]) == (-4.0, 1, 2.0)
-    assert (first["gold_nll"], first["gold_pmi"]) == (2.0, 2.0)
-    assert first["candidate_ce"]["pmi"] == pytest.approx(math.log(1 + math.exp(-3) + math.exp(-2)))
-    assert first["candidate_ce"]["sum"] == pytest.approx(math.log(1 + math.exp(1) + math.exp(-5)))
-    assert items[1]["top"] == "abcdefgh"
+    assert (first.id, first.prompt, first.reference, first.output) == ("t2t/u0", "w x y", "ab", "ab")
+    found = first.scores
+    assert (found["gold_loglikelihood"], found["gold_tokens"], found["gold_extent"]) == (-4.0, 1, 2.0)
+    assert (found["gold_nll"], found["gold_pmi"]) == (2.0, 2.0)
+    assert found["candidate_ce"]["pmi"] == pytest.approx(math.log(1 + math.exp(-3) + math.exp(-2)))
+    assert found["candidate_ce"]["sum"] == pytest.approx(math.log(1 + math.exp(1) + math.exp(-5)))
+    assert items[1].output == "abcdefgh"
 
 
 def test_metrics_worked_out_by_hand(cra, three):
@@ -311,9 +313,9 @@ def test_metrics_worked_out_by_hand(cra, three):
 def test_only_the_scores_asked_for_are_ranked(cra, three):
     options = options_of(cra, directions=["t2t"], scores=["token", "sum"])
     items = cra.score(three[0], options, three[1])
-    assert [list(item["ranks"]) for item in items] == [["token", "sum"]] * 3
-    assert items[0]["ranks"]["sum"]["rank"] == 2
-    assert items[0]["top"] == "abcd"  # by the first of them
+    assert [list(item.scores["ranks"]) for item in items] == [["token", "sum"]] * 3
+    assert items[0].scores["ranks"]["sum"]["rank"] == 2
+    assert items[0].output == "abcd"  # by the first of them
     found = {key.split(".")[2] for key in cra.summarize(items, options, seed=0)}
     assert found == {"token", "sum", "gold_nll", "gold_pmi"}
     assert {key.split(".")[2] for key in cra.item_values(items, options)} == found
@@ -328,8 +330,8 @@ def test_speech_is_normalized_by_its_seconds(cra, three):
     examples = [replace(e, seconds=s) for e, s in zip(three[0], (2.0, 0.5, 1.0), strict=True)]
     answers = {k.replace("t2t", "t2u"): v for k, v in three[1].items()}
     items = cra.score(examples, options_of(cra, directions=["t2u"]), answers)
-    assert [i["gold_nll"] for i in items] == [4 / 2, 3 / 0.5, 6 / 1]
-    assert items[0]["ranks"]["second"]["rank"] == 1  # -4 / 2 against -3 / 0.5 and -9 / 1
+    assert [i.scores["gold_nll"] for i in items] == [4 / 2, 3 / 0.5, 6 / 1]
+    assert items[0].scores["ranks"]["second"]["rank"] == 1  # -4 / 2 against -3 / 0.5 and -9 / 1
 
 
 def test_rounding_makes_no_rank(cra, three):
@@ -338,23 +340,23 @@ def test_rounding_makes_no_rank(cra, three):
     items = cra.score(
         examples, options_of(cra, directions=["t2t"]), answers | {"t2t/u0": Loglikelihoods(values, np.array(TOKENS))}
     )
-    assert items[0]["ranks"]["sum"] == {"rank": 1.5, "better": 0, "tied": 2}
+    assert items[0].scores["ranks"]["sum"] == {"rank": 1.5, "better": 0, "tied": 2}
 
 
 def test_an_item_without_an_answer_fails_with_its_reason(cra, three):
     examples, answers = three
     options = options_of(cra, directions=["t2t"])
     items = cra.score(examples, options, answers | {"t2t/u1": Unscorable("too long")})
-    assert items[1] == {"id": "t2t/u1", "direction": "t2t", "group": "ann", "failed": "too long"}
-    assert ["failed" in i for i in items] == [False, True, False]
+    assert items[1] == Item("t2t/u1", group="ann", failed="too long", extra={"direction": "t2t"})
+    assert [bool(i.failed) for i in items] == [False, True, False]
     items = cra.score(examples, options, answers | {"t2t/prior": Unscorable("no tokens")})
-    assert {i["failed"] for i in items} == {"no tokens"}
+    assert {i.failed for i in items} == {"no tokens"}
 
 
 def test_a_direction_that_was_not_asked_is_left_out(cra, three):
     options = options_of(cra)
     items = cra.score(*(three[0], options, three[1]))
-    assert {i["direction"] for i in items} == {"t2t"}
+    assert {i.extra["direction"] for i in items} == {"t2t"}
     assert {k.split(".")[1] for k in cra.summarize(items, options, seed=0)} == {"t2t"}
 
 
@@ -375,7 +377,7 @@ def test_the_control_takes_all_ability_away(cra, draw, control):
         answers = {"t2t/prior": loglikelihoods([-100.0] * 80)}
         answers |= {f"t2t/{e.id}": loglikelihoods(values[i, list(e.candidates)]) for i, e in enumerate(examples)}
         items = cra.score(examples, options_of(cra, **settings), answers)
-        reciprocals += [1 / item["ranks"]["pmi"]["rank"] for item in items]
+        reciprocals += [1 / item.scores["ranks"]["pmi"]["rank"] for item in items]
     chance = sum(1 / rank for rank in range(1, 80)) / 79
     assert np.mean(reciprocals) == (1.0 if control == "none" else pytest.approx(chance, abs=0.026))
 

@@ -81,7 +81,7 @@ def value(result, key):
 
 
 def outputs(result, kind="output"):
-    return [i for i in result.items if i["kind"] == kind]
+    return [i for i in result.items if i.extra["kind"] == kind]
 
 
 # --- the parrot -------------------------------------------------------------------------------------------------------
@@ -124,13 +124,13 @@ def test_perplexity_is_that_of_the_continuation_under_the_judge(world, honest):
     for scope, prefix in (("alone", ""), ("given_prompt", "given_prompt.")):
         nll = words = 0.0
         for item in outputs(honest):
-            if not item["text"]:
+            if not item.output:
                 continue
-            prompt = (Text(item["prompt"]),) if scope == "given_prompt" else ()
-            request = Request("r", prompt, "text", "text", (Text(item["text"]),), (0,))
+            prompt = (Text(item.prompt),) if scope == "given_prompt" else ()
+            request = Request("r", prompt, "text", "text", (Text(item.output),), (0,))
             [(_, answer)] = Scorer(judge).answer([request])
-            assert item["nll"][scope] == pytest.approx(-answer.values[0], rel=1e-4)
-            nll, words = nll - float(answer.values[0]), words + len(item["text"].split())
+            assert item.scores["nll"][scope] == pytest.approx(-answer.values[0], rel=1e-4)
+            nll, words = nll - float(answer.values[0]), words + len(item.output.split())
         assert value(honest, f"t2t.{prefix}ppl_corpus") == pytest.approx(math.exp(nll / words), rel=1e-4)
 
 
@@ -152,18 +152,21 @@ def test_retrieval_is_compared_with_chance(honest, parrot):
 
 def test_empty_outputs_are_counted_and_have_no_perplexity(world, honest):
     """The bigram model sometimes ends at once: those are no zeros in the mean."""
-    empty = [i for i in outputs(honest) if not i["text"]]
+    empty = [i for i in outputs(honest) if not i.output]
     assert value(honest, "t2t.empty_share") == pytest.approx(len(empty) / len(outputs(honest)))
-    assert all("nll" not in i and i["num_words"] == 0 for i in empty)
+    assert all("nll" not in i.scores and i.scores["num_words"] == 0 for i in empty)
     assert value(run(world, "honest", "min_new_tokens=2", "scan=[]", limit=8), "t2t.empty_share") == 0
 
 
 def test_items_tell_what_was_said_and_how_it_scored(honest):
     first = outputs(honest)[0]
-    assert first["id"] == f"t2t/{first['example']}/0"
-    assert {"prompt", "reference", "text", "group", "temperature", "auto_bleu", "self_bleu", "chrf"} <= set(first)
-    assert len(first["prompt"].split()) == 5
-    assert len({i["id"] for i in honest.items}) == len(honest.items)
+    assert first.id == f"t2t/{first.extra['example']}/0"
+    assert {"auto_bleu", "self_bleu", "chrf"} <= set(first.scores)
+    assert first.reference
+    assert first.group
+    assert first.extra["temperature"] == 1.0
+    assert len(first.prompt.split()) == 5
+    assert len({i.id for i in honest.items}) == len(honest.items)
     counts = {kind: len(outputs(honest, kind)) for kind in ("output", "scan", "reference_text", "shuffled_reference")}
     n = counts["reference_text"]
     assert counts == {"output": 3 * n, "scan": 3 * n, "reference_text": n, "shuffled_reference": n}
@@ -171,9 +174,9 @@ def test_items_tell_what_was_said_and_how_it_scored(honest):
 
 
 def test_the_floor_has_the_words_of_the_reference(honest):
-    by_example = {i["example"]: i for i in outputs(honest, "reference_text")}
+    by_example = {i.extra["example"]: i for i in outputs(honest, "reference_text")}
     for item in outputs(honest, "shuffled_reference"):
-        assert sorted(item["text"].split()) == sorted(by_example[item["example"]]["text"].split())
+        assert sorted(item.output.split()) == sorted(by_example[item.extra["example"]].output.split())
 
 
 # --- the protocol -----------------------------------------------------------------------------------------------------
@@ -207,9 +210,8 @@ def test_nobody_is_their_own_judge_unless_forced(world):
 
 
 def test_directions_that_a_model_lacks_are_left_out_or_refused(world):
-    assert {i["direction"] for i in outputs(run(world, "honest", "directions=[t2t,u2t]", "scan=[]", limit=4))} == {
-        "t2t"
-    }
+    result = run(world, "honest", "directions=[t2t,u2t]", "scan=[]", limit=4)
+    assert {i.extra["direction"] for i in outputs(result)} == {"t2t"}
     with pytest.raises(InputError, match="none of the directions u2t"):
         run(world, "honest", "directions=[u2t]", limit=4)
 
@@ -264,15 +266,15 @@ def spoken(world):
 def test_some_of_what_was_spoken_can_be_heard(spoken):
     """Two prompts of the direction, one seed each, and what was really said after them."""
     result = spoken.tasks["pelm"]
-    heard = {i["id"]: i for i in result.items if "audio_output" in i}
-    prompts = sorted({i["example"] for i in result.items})[:2]
+    heard = {i.id: i for i in result.items if "audio_output" in i.extra}
+    prompts = sorted({i.extra["example"] for i in result.items})[:2]
     assert set(heard) == {name for p in prompts for name in (f"t2u/{p}/0", f"reference_units/{p}")}
-    assert set(result.files) == {i["audio_output"] for i in heard.values()}
+    assert set(result.files) == {i.extra["audio_output"] for i in heard.values()}
     for item in heard.values():
-        wave, rate = sf.read(io.BytesIO(result.files[item["audio_output"]]))
+        wave, rate = sf.read(io.BytesIO(result.files[item.extra["audio_output"]]))
         assert rate == 22_050
         assert 0.1 < np.abs(wave).max() < 1
-        assert item["missing_units"] == 0 < item["cuttings"]
+        assert item.extra["missing_units"] == 0 < item.extra["cuttings"]
 
 
 def test_what_is_heard_has_nearly_the_units_that_were_said(spoken, tmp_path):
@@ -281,14 +283,14 @@ def test_what_is_heard_has_nearly_the_units_that_were_said(spoken, tmp_path):
     said: list[Item] = []
     files: list[Path] = []
     for item in spoken.tasks["pelm"].items:
-        if "audio_output" in item and "units" in item:
+        if "audio_output" in item.extra and "units" in item.extra:
             said.append(item)
             files.append(tmp_path / f"{len(files)}.flac")
-            files[-1].write_bytes(spoken.tasks["pelm"].files[item["audio_output"]])
+            files[-1].write_bytes(spoken.tasks["pelm"].files[item.extra["audio_output"]])
     found = speech.tokenizers.speech.encode([AudioSpan(f) for f in files])
     for item, units in zip(said, found, strict=True):
-        errors, _ = word_errors(" ".join(map(str, units.units)), item["units"])
-        assert errors <= 2 * item["cuttings"] < 2 * len(item["units"].split())
+        errors, _ = word_errors(" ".join(map(str, units.units)), item.extra["units"])
+        assert errors <= 2 * item.extra["cuttings"] < 2 * len(item.extra["units"].split())
 
 
 def test_audio_changes_no_number(spoken, world):
@@ -317,7 +319,7 @@ def test_the_transcribers_errors_on_true_continuations_stand_beside(spoken):
     result = spoken.tasks["pelm"]
     for name, what in (("wer", "word"), ("cer", "character"), ("uer", "token")):
         rows = outputs(result, "reference_units")
-        rate = 100 * sum(r[f"{what}_errors"] for r in rows) / sum(r[f"reference_{what}s"] for r in rows)
+        rate = 100 * sum(r.scores[f"{what}_errors"] for r in rows) / sum(r.scores[f"reference_{what}s"] for r in rows)
         assert value(result, f"reference_units.{name}") == pytest.approx(rate)
 
 

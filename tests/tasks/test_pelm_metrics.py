@@ -4,16 +4,17 @@ import math
 
 import pytest
 
+from harness.results import Item
 from harness.tasks._pelm_metrics import Summary, values_of, vert_of
 
 
 def row(name, text="a b c", *, alone=3.0, given=6.0, seed=0, temperature=0.8, self_bleu=0.0, auto_bleu=0.0, **more):
     """An item as judged and measured, of a speaker of its own; nats of its whole text."""
     nll = {"nll": {"alone": alone, "given_prompt": given}} if text else {}
-    return {
-        "id": name, "kind": "reference_text", "group": name, "seed": seed, "temperature": temperature, "text": text,
-        "num_words": len(text.split()), "self_bleu": self_bleu, "auto_bleu": auto_bleu, **nll, **more,
-    }  # fmt: skip
+    scores = {"num_words": len(text.split()), "self_bleu": self_bleu, "auto_bleu": auto_bleu, **nll, **more}
+    kind = scores.pop("kind", "reference_text")
+    extra = {"kind": kind, "seed": seed, "temperature": temperature}
+    return Item(name, group=name, output=text, scores=scores, extra=extra)
 
 
 def judged(*rows):
@@ -90,7 +91,7 @@ def test_a_vert_that_no_temperature_has_is_not_reached():
 
 def test_an_output_has_what_it_is_compared_with_and_copying_only_where_measured():
     more = {"kind": "output", "switched": True, "chrf": 12.0, "retrieved": 1.0, "copied_lcs": 50.0}
-    assert values_of({**row("x", "a b", alone=4.0, given=2.0), **more}) == {
+    assert values_of(row("x", "a b", alone=4.0, given=2.0, **more)) == {
         "empty_share": 0.0, "auto_bleu": 0.0, "self_bleu": 0.0, "nll_mean": 2.0, "given_prompt.nll_mean": 1.0,
         "switched_share": 1.0, "chrf": 12.0, "retrieval.r_at_1": 1.0, "copied_lcs": 50.0,
     }  # fmt: skip

@@ -17,6 +17,7 @@ from harness.metrics.classification import sentiment_scores
 from harness.metrics.ner import ner_scores
 from harness.metrics.tags import bio_labels, format_tags, mentions
 from harness.model import load_model
+from harness.results import Item
 from harness.segments import Speech, Text, UnitSpan
 from harness.task import task_registry
 from harness.testing import UniformModel
@@ -178,12 +179,16 @@ def test_balanced_classes_weigh_the_same_in_all():
 
 def items(cell, labels, *, seed=0, gold=("Negative", "Neutral", "Positive") * 2):
     return [
-        {
-            "id": f"{cell}/{seed}/{i}", "cell": cell, "seed": seed, "group": f"s{i % 4}", "utterance": f"u{i}",
-            "gold": g, "predicted": p, "score": 100.0 * (g == p),
-        }
+        Item(
+            f"{cell}/{seed}/{i}",
+            group=f"s{i % 4}",
+            reference=g,
+            output=p,
+            scores={"score": 100.0 * (g == p)},
+            extra={"cell": cell, "seed": seed, "utterance": f"u{i}"},
+        )
         for i, (g, p) in enumerate(zip(gold, labels, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 RIGHT = ("Negative", "Neutral", "Positive") * 2
@@ -289,7 +294,7 @@ def test_sentiment_is_learned_by_every_head(empty_home, corpus, head):
     result = run(corpus, "slue_sa", head=head, epochs=12, patience=12)
     assert result.metrics["slue_sa.train_text.test_text.macro_f1"].value == 100
     assert result.metrics["slue_sa.train_text.test_text.macro_f1_above_majority"].value > 50
-    assert json.loads(json.dumps(result.items)) == result.items
+    assert [Item.of(json.loads(json.dumps(i.data())), where="items") for i in result.items] == result.items
 
 
 def test_labels_dealt_out_at_random_teach_nothing(empty_home, corpus):
@@ -307,8 +312,8 @@ def test_words_are_classified(empty_home, corpus):
 def test_the_rate_with_the_lowest_dev_loss_serves_every_seed(empty_home, corpus):
     result = run(corpus, "slue_sa", learning_rates=[1e-7, 1e-2], seeds=2, epochs=2)
     assert result.metrics["slue_sa.train_text.training.learning_rate"].value == 1e-2
-    trainings = [i for i in result.items if i["id"].startswith("training.")]
-    assert [(i["seed"], i["learning_rate"]) for i in trainings] == [(0, 1e-2), (1, 1e-2)]
+    trainings = [i for i in result.items if i.id.startswith("training.")]
+    assert [(i.extra["seed"], i.scores["learning_rate"]) for i in trainings] == [(0, 1e-2), (1, 1e-2)]
     assert len(list(empty_home.glob("finetuned/*/model.safetensors"))) == 2
     assert len(list(empty_home.glob("finetuned/*/record.json"))) == 3
 
@@ -326,7 +331,7 @@ def test_an_utterance_that_does_not_fit_fails(empty_home, corpus, tmp_path):
     task = evaluate(model, RunConfig(("slue_sa",), str(tmp_path / "long.jsonl"), settings={"slue_sa": settings})).tasks[
         "slue_sa"
     ]
-    assert [(i["utterance"], i["failed"]) for i in task.items if "failed" in i] == [
+    assert [(i.extra["utterance"], i.failed) for i in task.items if i.failed] == [
         ("long", "input and answer take 43 tokens, which is more than the model's 20")
     ]
 

@@ -9,7 +9,7 @@ from harness.testing import ProcedureContract
 LENGTHS = """
 from pydantic.dataclasses import dataclass
 from harness.config import STRICT
-from harness.results import Metric
+from harness.results import Item, Metric
 from harness.task import Plan, TaskInfo
 
 @dataclass(frozen=True, config=STRICT)
@@ -26,10 +26,10 @@ class Lengths:
     def run(self, session, plan, options):
         texts = {u.id: u.text for u in plan.examples}
         found = session.records({i: t for i, t in texts.items()}, lambda ids: {BODY}, what="count")
-        return [{"id": i, "length": record["length"]} for i, record in found.items()]
+        return [Item(i, scores={"length": record["length"]}) for i, record in found.items()]
 
     def summarize(self, items, options, *, seed):
-        return {"lengths.all.mean": Metric(sum(i["length"] for i in items) / len(items), len(items), None)}
+        return {"lengths.all.mean": Metric(sum(i.scores["length"] for i in items) / len(items), len(items), None)}
 
 TASK = Lengths()
 """

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from harness.errors import CheckpointError, ConfigError, InputError
 from harness.model import ModelCard, read_card
-from harness.results import Metric, RunResult, TaskResult, read_results, write_results
+from harness.results import Item, Metric, RunResult, TaskResult, read_results, write_results
 from harness.task import TaskInfo
 from harness.tracking import server as mlflow_server
 from harness.tracking.config import LoggingConfig, ServerConfig, StoreConfig, TrackingConfig, load_tracking_config
@@ -52,8 +52,8 @@ def result(run_id="sutlm-tiny-ab12", score=0.5):
     metrics = {f"cra.{d}.pmi.r_at_1": metric(score) for d in ("u2u", "u2t", "t2u")}
     metrics["cra.u2t.gold_nll"] = metric(3.25, ci95=None, chance=None, higher_is_better=False)
     items = [
-        {"direction": "u2t", "id": "utt-1", "scores": {"sum": -3.5, "pmi": 1.0}, "ranks": [1, 2], "output": "hello"},
-        {"direction": "u2t", "id": "utt-2", "scores": {"sum": -9.0}, "failed": "too long", "output": "x" * 9000},
+        Item("utt-1", output="hello", scores={"nll": {"sum": 3.5, "pmi": 1.0}, "ranks": [1, 2]}),
+        Item("utt-2", group="s", output="x" * 9000, failed="too long", extra={"direction": "u2t"}),
     ]
     task = TaskResult("cra", "cra|v1|corpus:demo@3fa9", metrics, 3, 2, 1, {"norm": ["pmi", "sum"], "n": 200}, items)
     protocol = {
@@ -241,9 +241,9 @@ class TestLogRun:
 
     def test_the_table_has_flat_columns_and_is_known_to_the_evaluation_view(self, client, logged, tmp_path):
         table = json.loads(Path(client.download_artifacts(logged.run_id, "cra.json", str(tmp_path))).read_text())
-        assert table["columns"] == ["id", "output", "direction", "scores.sum", "scores.pmi", "ranks", "failed"]
-        assert table["data"][0] == ["utt-1", "hello", "u2t", -3.5, 1.0, "[1, 2]", None]
-        assert table["data"][1][4] is None
+        assert table["columns"] == ["id", "output", "nll.sum", "nll.pmi", "ranks", "group", "failed", "direction"]
+        assert table["data"][0] == ["utt-1", "hello", 3.5, 1.0, "[1, 2]", None, None, None]
+        assert table["data"][1][3] is None
         assert len(table["data"][1][1]) == 4000
         tag = client.get_run(logged.run_id).data.tags["mlflow.loggedArtifacts"]
         assert json.loads(tag) == [{"path": "cra.json", "type": "table"}]

@@ -6,11 +6,13 @@ scores log P(B) + log P(A | B). Both hold the same words, so that neither length
 
 import random
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
 from harness.errors import CorpusError
+from harness.results import Item
 from harness.segments import AudioSpan, Modality, Segment, Speech, Text
 from harness.stats import bootstrap_ci
 from harness.task import Request, TaskInfo, Unscorable
@@ -58,8 +60,9 @@ class HalfOrder:
 
     def summarize(self, items, options, *, seed):
         metrics = {}
-        for m in dict.fromkeys(i["modality"] for i in items):
-            credits, groups = zip(*((i["credit"], i["group"]) for i in items if i["modality"] == m), strict=True)
+        for m in dict.fromkeys(i.extra["modality"] for i in items):
+            own = [i for i in items if i.extra["modality"] == m]
+            credits, groups = [i.scores["credit"] for i in own], [i.group for i in own]
             interval = bootstrap_ci(credits, groups, seed=seed, support=(0.0, 1.0))
             metrics[f"half_order.{m}.accuracy"] = interval.metric(higher_is_better=True, chance=0.5)
         return metrics
@@ -82,14 +85,15 @@ def _requests(examples, m):
 
 
 def _item(m, i, example, answers):
-    item = {"id": f"{m}/{example.id}", "modality": m, "group": example.speaker}
+    item = Item(f"{m}/{example.id}", group=example.speaker, extra={"modality": m})
     prior, said, turned = parts = [
         answers[f"{m}/{key}"] for key in ("prior", f"{example.id}/said", f"{example.id}/turned")
     ]
     if reasons := [part.reason for part in parts if isinstance(part, Unscorable)]:
-        return {**item, "failed": reasons[0]}
+        return replace(item, failed=reasons[0])
     margin = float(prior.values[2 * i] + said.values[0] - prior.values[2 * i + 1] - turned.values[0])
-    return {**item, "margin": margin, "credit": 0.5 if abs(margin) <= TIE else float(margin > 0)}
+    credit = 0.5 if abs(margin) <= TIE else float(margin > 0)
+    return replace(item, scores={"margin": margin, "credit": credit})
 
 
 TASK = HalfOrder()
