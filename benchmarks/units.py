@@ -26,7 +26,8 @@ from harness.config import build, merge, parse_settings
 from harness.corpora.corpus import open_corpus
 from harness.corpora.manifest import Utterance
 from harness.segments import AudioSpan, UnitSpan
-from harness.speech.tokenizer import SpeechTokenizer, TokenizerConfig
+from harness.speech.config import TokenizerConfig
+from harness.speech.tokenizer import SpeechTokenizer
 from harness.speech.units import unit_to_char
 
 BASE = parse_settings(

@@ -114,7 +114,8 @@ def train_speech_tokenizer(
         harness tokenizer train --corpus demo --output tok --set n_clusters=50 --set vocab_size=1000
     """
     from harness.config import build, parse_settings
-    from harness.speech.tokenizer import TokenizerConfig, train_tokenizer
+    from harness.speech.config import TokenizerConfig
+    from harness.speech.training import train_tokenizer
 
     config = build(TokenizerConfig, parse_settings(settings or ()), where="--set")
     printer = Printer(json=json, quiet=quiet)
@@ -171,6 +172,6 @@ def show_tokenizer(tokenizer: TokenizerFolder, *, json: Json = False, quiet: Qui
     Example:
         harness tokenizer show tok
     """
-    from harness.speech.tokenizer import describe
+    from harness.speech.record import describe
 
     Printer(json=json, quiet=quiet).data(describe(Path(tokenizer)))

@@ -17,148 +17,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from harness.corpora._lexicon import (
+    ADJECTIVES,
+    FILLERS,
+    FIRST_CLAUSES,
+    MOODS,
+    NUMBERS,
+    PEOPLE,
+    PLACES,
+    SECOND_CLAUSES,
+    TOPICS,
+    VERBS,
+    Topic,
+    Value,
+)
 from harness.corpora.manifest import SENTIMENTS, Entity
 
 Split = Literal["train", "fine-tune", "dev", "test"]
-Value = Literal[-1, 0, 1]
-
-
-class _Place(NamedTuple):
-    city: str
-    country: str
-    norp: str
-
-
-class _Topic(NamedTuple):
-    agent: str
-    nouns: tuple[str, ...]
-    verbs: tuple[str, ...]
-
-
-# Some names are also places or months (jordan, santiago, paris, florence, sydney, april), so that no list of
-# words labels entities; so do surnames that are trades elsewhere (fisher, carpenter).
-_PEOPLE: tuple[tuple[str, ...], ...] = tuple(
-    tuple(line.split())
-    for line in """
-    alexander hamilton|beatrice jordan|charlotte abernathy|dominic blackwood|eleanor carpenter|frederick delgado
-    gabriella eriksson|harrison fitzgerald|isabella goldberg|jonathan hernandez|katarina ivanova|leonardo jefferson
-    margaret kowalski|nathaniel lombardi|ophelia mcallister|patricia nakamura|quentin paris|sebastian quimby
-    theodora rosenthal|ursula santiago|valentina thompson|april zimmerman|florence fisher|sydney okonkwo
-    """.replace("\n", "|").split("|")
-    if line.strip()
-)
-
-_PLACES: tuple[_Place, ...] = tuple(
-    _Place(*line.split())
-    for line in """
-    lisbon portugal portuguese|madrid spain spanish|paris france french|florence italy italian|vienna austria austrian
-    budapest hungary hungarian|helsinki finland finnish|copenhagen denmark danish|athens greece greek
-    istanbul turkey turkish|cairo egypt egyptian|casablanca morocco moroccan|amman jordan jordanian
-    mumbai india indian|bangkok thailand thai|tokyo japan japanese|shanghai china chinese|sydney australia australian
-    toronto canada canadian|santiago chile chilean
-    """.replace("\n", "|").split("|")
-    if line.strip()
-)
-
-_TOPICS: tuple[_Topic, ...] = tuple(
-    _Topic(agent.strip(), tuple(nouns.split()), tuple(verbs.split()))
-    for agent, nouns, verbs in (
-        line.split(":")
-        for line in """
-        baker: sourdough pastries cinnamon muffins frosting gingerbread: baked decorated
-        sailor: rudder anchor mainsail lighthouse compass rigging: hoisted steered
-        grandmaster: bishop pawns knights checkmate gambit tournament: captured sacrificed
-        gardener: tulips orchids fertilizer greenhouse hedges compost: planted watered
-        painter: canvas watercolor portraits palette easel gallery: sketched framed
-        astronomer: telescope galaxies comet planets eclipse observatory: observed magnified
-        goalkeeper: stadium penalty referee midfield trophy spectators: tackled kicked
-        engineer: locomotive tunnels carriage platform timetable junction: boarded dispatched
-        beekeeper: honey hives pollen nectar beeswax swarm: harvested pollinated
-        fisherman: salmon trawler mackerel nets harpoon lobster: trapped hauled
-        soprano: aria orchestra libretto chorus overture violins: sang composed
-        director: documentary camera screenplay premiere comedy soundtrack: filmed edited
-        geologist: volcano minerals earthquake granite fossils magma: excavated drilled
-        farmer: tractor cattle barley pasture orchard livestock: plowed fenced
-        pilot: cockpit propeller runway turbulence helicopter hangar: landed navigated
-        programmer: software keyboard algorithm database network processor: installed debugged
-        archaeologist: pyramid mummies temple inscriptions papyrus amphora: unearthed restored
-        chemist: acid molecules laboratory sulfur polymer crystals: dissolved distilled
-        journalist: newspaper headline editorial interview columns deadline: published reported
-        dancer: ballet tango choreography waltz slippers flamenco: danced twirled
-        """.splitlines()
-        if line.strip()
-    )
-)
-
-# Evaluative words by value. `_VERBS` take a person or a thing, `_MOODS` a person; `_ADJECTIVES` stand before or after a
-# noun. The neutral ones stay neutral when negated.
-_VERBS: dict[Value, tuple[str, ...]] = {
-    -1: ("criticized", "despised", "condemned", "ridiculed"),
-    0: ("described", "inspected", "photographed", "mentioned"),
-    1: ("admired", "praised", "recommended", "celebrated"),
-}
-_MOODS: dict[Value, tuple[str, ...]] = {
-    -1: ("annoyed", "disappointed", "frightened"),
-    0: ("involved", "surrounded", "resembled"),
-    1: ("delighted", "inspired", "fascinated"),
-}
-_ADJECTIVES: dict[Value, tuple[str, ...]] = {
-    -1: ("terrible", "dreadful", "miserable", "disgraceful"),
-    0: ("official", "imported", "domestic", "identical"),
-    1: ("wonderful", "magnificent", "excellent", "charming"),
-}
-
-_FIRST_CLAUSES = (
-    "{person} {verb} the {quality} {noun} in {where}",
-    "in {where} {quality} {agent} {person} {verb} the {noun}",
-    "{person} arrived in {where} with {quality} {noun}",
-    "the {noun} from {where} {mood} {agent} {person}",
-    "{person} brought {quality} {noun} to {where}",
-    "{cardinal} visitors in {where} watched {person} and the {noun}",
-    "{agent} {person} from {where} {opinion} the {noun}",
-    "the {norp} {agent} {opinion} {person} and the {noun}",
-    "{person} moved to {where} for {quality} {noun}",
-)
-_SECOND_CLAUSES = (
-    "{person} {opinion} the {norp} {noun}",
-    "the {noun} in {where} {mood} {person}",
-    "everybody in {where} {opinion} {person} and {noun}",
-    "{person} {found} the {norp} {noun} {judgment}",
-    "the {norp} {agent} {opinion} {person} and {noun}",
-    "the {noun} {person} {verb} in {where} {seemed} {judgment}",
-    "{where} offered {person} {quality} {noun}",
-    "in {where} {noun} from {person} {seemed} {judgment}",
-)
-
-_NUMBERS = ("seven", "eleven", "twelve", "fifteen", "seventeen", "twenty", "thirty", "forty", "sixty", "ninety")
-_FILLERS: dict[str, tuple[str, ...]] = {
-    "DATE": (
-        *(f"in <{m}>" for m in ("january", "february", "april", "june", "august", "september", "november", "december")),
-        *(f"on <{d}>" for d in ("monday", "tuesday", "wednesday", "thursday", "saturday", "sunday")),
-        *(f"<{n} {unit} later>" for n in _NUMBERS[:5] for unit in ("days", "weeks", "years")),
-    ),
-    "TIME": ("that <evening>", "that <morning>", "after <midnight>", *(f"<{n} hours later>" for n in _NUMBERS[:4])),
-    "ORDINAL": ("for the <second> time", "for the <third> time", "for the <seventh> time"),
-    "CARDINAL": tuple(f"after <{n}> attempts" for n in _NUMBERS[:6]),
-    "PERCENT": tuple(f"at <{n} percent>" for n in _NUMBERS[5:]),
-    "MONEY": tuple(f"for <{n} {unit}>" for n in _NUMBERS[5:] for unit in ("dollars", "euros")),
-    "ORG": tuple(
-        f"for the <{name}>"
-        for name in ("red cross", "united nations", "world bank", "liberty foundation", "supreme court")
-    )
-    + tuple(f"for <{name}>" for name in ("greenpeace", "interpol", "congress", "unicef")),
-    "LAW": tuple(f"under the <{name}>" for name in ("fisheries act", "privacy directive", "constitution", "charter")),
-    "LOC": tuple(
-        f"near the <{name}>" for name in ("danube", "himalayas", "mediterranean", "sahara", "amazon", "atlantic")
-    ),
-    "EVENT": ("during the <olympics>", "before the <carnival>", "after the <jubilee>"),
-    "PRODUCT": ("with a <polaroid>", "with an <aurora tablet>"),
-}
 _BEFORE_CONNECTIVE = ("ORG", "LAW", "LOC", "MONEY", "PERCENT", "EVENT", "PRODUCT", "DATE")
 _AFTER_CONNECTIVE = ("DATE", "DATE", "TIME", "ORDINAL", "CARDINAL")
-
 #: Shares of the sentences whose triple falls in each split, cumulated.
 _SHARES: tuple[tuple[Split, float], ...] = (("test", 0.10), ("dev", 0.18), ("fine-tune", 0.32), ("train", 1.0))
 #: How often a triple may occur in a split, so that there are enough of them to train on.
@@ -206,12 +85,6 @@ class _Triple:
         return next(split for split, top in _SHARES if share < top)
 
 
-def vocabulary() -> frozenset[str]:
-    """Every word of the lists of people, places and topics."""
-    words = {word for group in (*_PEOPLE, *_PLACES) for word in group}
-    return frozenset(words | {word for t in _TOPICS for word in (t.agent, *t.nouns, *t.verbs)})
-
-
 def sentences(split: Split, number: int, *, seed: int) -> list[Sentence]:
     """The first `number` sentences of a split; no text occurs twice, a triple or a half only in train."""
     found: list[Sentence] = []
@@ -233,9 +106,9 @@ def _balanced(split: Split, index: int, seed: int) -> Value:
 
 def _triples(rng: Random) -> Iterator[_Triple]:
     while True:
-        triple = _Triple(rng.randrange(len(_PEOPLE)), rng.randrange(len(_PLACES)), rng.randrange(len(_TOPICS)))
+        triple = _Triple(rng.randrange(len(PEOPLE)), rng.randrange(len(PLACES)), rng.randrange(len(TOPICS)))
         # A person called like the place of the sentence would make one word two clues.
-        if not set(_PEOPLE[triple.person]) & set(_PLACES[triple.place]):
+        if not set(PEOPLE[triple.person]) & set(PLACES[triple.place]):
             yield triple
 
 
@@ -243,7 +116,7 @@ def _sentence(rng: Random, triple: _Triple, value: Value) -> Sentence:
     """A sentence about the triple, drawn until its length fits and its middle falls between the clauses' clues."""
     while True:
         before = _before(rng, value)
-        first_frame = _frame(rng, _FIRST_CLAUSES, before)
+        first_frame = _frame(rng, FIRST_CLAUSES, before)
         frames = (first_frame, _frame(rng, _like(first_frame, rng), value))
         # Many tries for one pair of frames, lest the frames that fit most easily crowd out the others.
         for _ in range(_TRIES):
@@ -298,14 +171,14 @@ def _frame(rng: Random, templates: Sequence[str], value: Value) -> tuple[str, ..
 def _like(frame: Sequence[str], rng: Random) -> list[str]:
     """Templates of second clauses; four times in five only those that can repeat the frame's evaluative word."""
     kind = next((_KINDS[part] for part in frame if part in _KINDS), None)
-    alike = [t for t in _SECOND_CLAUSES if any(_KINDS.get(part) == kind for part in t.split())]
-    return alike if kind and rng.random() < 0.8 else list(_SECOND_CLAUSES)
+    alike = [t for t in SECOND_CLAUSES if any(_KINDS.get(part) == kind for part in t.split())]
+    return alike if kind and rng.random() < 0.8 else list(SECOND_CLAUSES)
 
 
 def _clauses(
     rng: Random, triple: _Triple, frames: Sequence[Sequence[str]], values: tuple[Value, Value]
 ) -> tuple[list[_Piece], list[_Piece]]:
-    topic, norp = _TOPICS[triple.topic], _PLACES[triple.place].norp
+    topic, norp = TOPICS[triple.topic], PLACES[triple.place].norp
     nouns, verbs = _nouns(rng, topic), rng.sample(topic.verbs, 2)
     people, where, opinions = _names(rng, triple), _wheres(rng, triple), _opinions(rng, values)
     clauses = []
@@ -317,7 +190,7 @@ def _clauses(
             "{agent}": [_Piece(topic.agent, key=True)],
             "{noun}": [_Piece(nouns[side], key=True)],
             "{verb}": [_Piece(verbs[side], key=True)],
-            "{cardinal}": [_Piece(rng.choice(_NUMBERS), "CARDINAL")],
+            "{cardinal}": [_Piece(rng.choice(NUMBERS), "CARDINAL")],
         }
         clauses.append([piece for part in frames[side] for piece in slots.get(part) or _literal(part)])
     return clauses[0], clauses[1]
@@ -352,7 +225,7 @@ def _opinions(rng: Random, values: tuple[Value, Value]) -> tuple[dict[str, list[
         negated = before != after or (after == 0 and rng.random() < 0.15)
         second = first
     # What has no place for "never" is said by a word of the value itself.
-    plain = second.adjective if not negated or after == 0 else rng.choice(_ADJECTIVES[after])
+    plain = second.adjective if not negated or after == 0 else rng.choice(ADJECTIVES[after])
     return (
         _slots(rng, first, first.adjective, before, negated=False),
         _slots(rng, second, plain, after, negated=negated),
@@ -370,7 +243,7 @@ class _Words:
     @classmethod
     def draw(cls, rng: Random, value: Value) -> _Words:
         """Words of a value."""
-        return cls(rng.choice(_VERBS[value]), rng.choice(_MOODS[value]), rng.choice(_ADJECTIVES[value]))
+        return cls(rng.choice(VERBS[value]), rng.choice(MOODS[value]), rng.choice(ADJECTIVES[value]))
 
 
 def _slots(rng: Random, words: _Words, quality: str, value: Value, *, negated: bool) -> dict[str, list[_Piece]]:
@@ -392,12 +265,12 @@ def _opposite(value: Value) -> Value:
 
 def _names(rng: Random, triple: _Triple) -> tuple[str, str]:
     """A name and how the second clause takes it up: of a full name either part, a single one mostly as it was."""
-    first, last = _PEOPLE[triple.person]
+    first, last = PEOPLE[triple.person]
     before = rng.choice((f"{first} {last}", f"{first} {last}", first, last))
     return before, before if before in (first, last) and rng.random() < 0.85 else rng.choice((first, last))
 
 
-def _nouns(rng: Random, topic: _Topic) -> list[str]:
+def _nouns(rng: Random, topic: Topic) -> list[str]:
     """Two nouns of a topic; three times in four the same one twice."""
     first, second = rng.sample(topic.nouns, 2)
     return [first, first if rng.random() < 0.75 else second]
@@ -405,7 +278,7 @@ def _nouns(rng: Random, topic: _Topic) -> list[str]:
 
 def _wheres(rng: Random, triple: _Triple) -> tuple[str, str]:
     """City and country in either order; four times in five the same word twice."""
-    place = _PLACES[triple.place]
+    place = PLACES[triple.place]
     before = rng.choice((place.city, place.city, place.city, place.country))
     other = place.country if before == place.city else place.city
     return before, rng.choice((other, before, before, before, before))
@@ -420,7 +293,7 @@ def _middle(rng: Random, *, contrast: bool) -> list[_Piece]:
 
 
 def _filler(label: str, rng: Random) -> list[_Piece]:
-    before, _, rest = rng.choice(_FILLERS[label]).partition("<")
+    before, _, rest = rng.choice(FILLERS[label]).partition("<")
     entity, _, after = rest.partition(">")
     pieces = [_Piece(before.strip()), _Piece(entity, label), _Piece(after.strip())]
     return [piece for piece in pieces if piece.text]

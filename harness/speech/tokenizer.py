@@ -3,76 +3,31 @@
 from __future__ import annotations
 
 import json
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import field
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from harness.config import STRICT, build, digest, file_digest, plain
-from harness.corpora.corpus import open_corpus
-from harness.errors import CheckpointError, ConfigError, InputError, UnitSystemError
+from harness.config import build, digest, file_digest, plain
+from harness.errors import CheckpointError, InputError, UnitSystemError
 from harness.segments import AudioSpan, UnitSpan
-from harness.speech.audio import audio_info, check_span, load_audio
+from harness.speech.audio import audio_info, check_span
 from harness.speech.cache import UnitCache
-from harness.speech.features import Extractor, FeatureConfig, extractor_digest, load_extractor, weights_path
+from harness.speech.config import TokenizerConfig
+from harness.speech.features import Extractor, extractor_digest, load_extractor, weights_path
 from harness.speech.kmeans import assign, centroids_digest, load_centroids, save_centroids, train_kmeans
-from harness.speech.units import SubwordKind, UnitSubwords
+from harness.speech.reading import audio_batches, sample_frames
+from harness.speech.record import FORMAT, read_record
+from harness.speech.units import UnitSubwords
 
 #: Called with (audio files done, audio files in all).
 Progress = Callable[[int, int], None]
-
-_FORMAT = 1
 _DIGEST_LENGTH = 16
 _PACKAGES = ("torch", "torchaudio", "scikit-learn", "sentencepiece", "soundfile", "numpy")
-
-
-@dataclass(frozen=True, config=STRICT)
-class TokenizerConfig:
-    """What a speech tokenizer is trained with.
-
-    Attributes:
-        features: the extractor.
-        n_clusters: units in the codebook.
-        subwords: SentencePiece model over deduplicated units, or `none`: each unit is its own subword.
-        vocab_size: number of unit subwords; ignored by `none`.
-        max_piece_units: longest subword, in units.
-        kmeans_frames: frames that k-means sees at most; utterances are drawn at random until they are reached.
-        kmeans_n_init: random initializations tried (fairseq's HuBERT recipe: 20).
-        kmeans_batch_frames: frames per mini-batch (fairseq: 10,000).
-    """
-
-    features: FeatureConfig = field(default_factory=FeatureConfig)
-    n_clusters: int = 100
-    subwords: SubwordKind = "unigram"
-    vocab_size: int | None = 1000
-    max_piece_units: int = 16
-    kmeans_frames: int = 500_000
-    kmeans_n_init: int = 5
-    kmeans_batch_frames: int = 10_000
-
-    def __post_init__(self) -> None:
-        if self.n_clusters < 2:
-            raise ConfigError(f"tokenizer: 'n_clusters' must be at least 2; found {self.n_clusters}.")
-        for name in ("max_piece_units", "kmeans_n_init", "kmeans_batch_frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"tokenizer: '{name}' must be at least 1; found {getattr(self, name)}.")
-        if self.kmeans_frames < self.n_clusters:
-            raise ConfigError(
-                f"tokenizer: 'kmeans_frames' ({self.kmeans_frames}) must reach 'n_clusters' ({self.n_clusters})."
-            )
-        if self.subwords != "none" and (self.vocab_size is None or self.vocab_size < self.n_clusters):
-            raise ConfigError(
-                f"tokenizer: every unit is a subword, so 'vocab_size' ({self.vocab_size}) must reach 'n_clusters' "
-                f"({self.n_clusters})."
-            )
 
 
 @dataclass(frozen=True)
@@ -153,7 +108,7 @@ class SpeechTokenizer:
             raise InputError("A speech tokenizer cannot be trained on no audio.")
         extractor = load_extractor(config.features, device=device)
         centroids = train_kmeans(
-            _sample_frames(audio, config, extractor, seed),
+            sample_frames(audio, config, extractor, seed),
             config.n_clusters,
             seed,
             n_init=config.kmeans_n_init,
@@ -256,7 +211,7 @@ class SpeechTokenizer:
         todo = list({digests[path]: path for path in paths if digests[path] not in known}.values())
         num_cached, audio_s = len(paths) - len(todo), 0.0
         num_done = num_cached
-        for batch, waves in _batches(todo, batch_seconds, self.config.features.sample_rate):
+        for batch, waves in audio_batches(todo, batch_seconds, self.config.features.sample_rate):
             fresh = dict(zip([digests[path] for path in batch], self.encode_waves(waves, device=device), strict=True))
             if store:
                 store.put(fresh)
@@ -276,7 +231,7 @@ class SpeechTokenizer:
         save_centroids(self.centroids, folder / "centroids.safetensors")
         self._subwords.save(folder / "units.model")
         record = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "config": plain(self.config),
             "rate_hz": self.rate_hz,
             "vocab_size": self.vocab_size,
@@ -307,7 +262,7 @@ class SpeechTokenizer:
         Raises:
             CheckpointError: if a file is absent, of another format, or altered since it was saved.
         """
-        record = _read_record(folder)
+        record = read_record(folder)
         settings = dict(record["config"])
         if weights is not None:
             settings["features"] = {**settings["features"], "weights": weights}
@@ -342,146 +297,6 @@ class SpeechTokenizer:
                 )
             self._extractors[device] = extractor
         return self._extractors[device]
-
-
-def train_tokenizer(
-    corpus_name: str,
-    split: str,
-    config: TokenizerConfig,
-    out_folder: Path,
-    *,
-    seed: int,
-    limit: int | None = None,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Trains a tokenizer on a corpus split, saves it, and returns a summary.
-
-    Args:
-        corpus_name: a corpus, or a manifest by path.
-        split: its split.
-        config: what to train.
-        out_folder: where the tokenizer goes.
-        seed: of every draw.
-        limit: train on this many utterances, drawn at random; None takes all.
-        device: where a self-supervised extractor runs.
-        progress: called with files done and files in all.
-    """
-    start = time.perf_counter()
-    corpus = open_corpus(corpus_name, split)
-    utterances = corpus.utterances
-    if limit is not None and limit < len(utterances):
-        chosen = set(random.Random(seed).sample([u.id for u in utterances], limit))
-        utterances = tuple(u for u in utterances if u.id in chosen)
-    audio = [AudioSpan(corpus.audio_path(u)) for u in utterances]
-    tokenizer = SpeechTokenizer.train(audio, config, seed, device=device, progress=progress)
-    spans = tokenizer.encode(audio, device=device)
-    seconds, num_units = sum(s.seconds for s in spans), sum(len(s.units) for s in spans)
-    trained_on = {
-        "corpus": corpus.name,
-        "corpus_digest": corpus.digest,
-        "split": split,
-        "num_utterances": len(utterances),
-        "audio_s": round(seconds, 3),
-        "seed": seed,
-    }
-    tokenizer.save(out_folder, trained_on=trained_on)
-    return {
-        **describe(out_folder),
-        "units_seen": len({unit for span in spans for unit in span.units}),
-        "units_per_s": num_units / seconds,
-        "subwords_per_s": sum(len(tokenizer.subwords(span)) for span in spans) / seconds,
-        "times_real_time": seconds / (time.perf_counter() - start),
-    }
-
-
-def describe(folder: Path) -> dict[str, Any]:
-    """What a tokenizer folder holds, from its `tokenizer.json` alone.
-
-    Raises:
-        CheckpointError: if the folder holds no tokenizer.
-    """
-    record = _read_record(folder)
-    config = record["config"]
-    return {
-        "folder": str(folder),
-        "system": record["system"],
-        "digest": record["digest"],
-        "features": config["features"]["kind"],
-        "layer": config["features"]["layer"],
-        "rate_hz": record["rate_hz"],
-        "n_clusters": config["n_clusters"],
-        "subwords": config["subwords"],
-        "vocab_size": record["vocab_size"],
-        "trained_on": record["trained_on"],
-        "versions": record["versions"],
-    }
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder} is no speech tokenizer: it has no tokenizer.json. Make one with 'harness tokenizer'."
-        )
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from None
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise CheckpointError(f"{path} is not of the tokenizer format {_FORMAT}; it was made by another version.")
-    if missing := {"config", "rate_hz", "vocab_size", "system", "digest", "digests"} - set(record):
-        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; restore it or train the tokenizer again.")
-    return record
-
-
-def _sample_frames(
-    audio: Sequence[AudioSpan] | Sequence[Tensor], config: TokenizerConfig, extractor: Extractor, seed: int
-) -> Tensor:
-    """Frames of randomly drawn utterances, `config.kmeans_frames` at most; whole files, each once."""
-    waves = [item for item in audio if isinstance(item, Tensor)]
-    sources: list[Tensor | Path] = [*waves, *dict.fromkeys(item.path for item in audio if isinstance(item, AudioSpan))]
-    random.Random(seed).shuffle(sources)
-    kept: list[Tensor] = []
-    missing = config.kmeans_frames
-    for source in sources:
-        wave = source if isinstance(source, Tensor) else load_audio(AudioSpan(source), extractor.sample_rate)
-        kept.append(extractor([wave])[0][:missing])
-        missing -= len(kept[-1])
-        if missing <= 0:
-            break
-    return torch.cat(kept)
-
-
-def _batches(
-    paths: Sequence[Path], batch_seconds: float, sample_rate: int
-) -> Iterator[tuple[list[Path], list[Tensor]]]:
-    """Files of similar length with their waveforms, about `batch_seconds` at a time, the next batch read ahead."""
-
-    def load(path: Path) -> Tensor:
-        return load_audio(AudioSpan(path), sample_rate)
-
-    groups = _group(paths, batch_seconds)
-    with ThreadPoolExecutor(4) as pool:
-        ahead = [[pool.submit(load, path) for path in group] for group in groups[:1]]
-        for index, group in enumerate(groups):
-            ready = ahead.pop()
-            if index + 1 < len(groups):
-                ahead.append([pool.submit(load, path) for path in groups[index + 1]])
-            yield group, [future.result() for future in ready]
-
-
-def _group(paths: Sequence[Path], batch_seconds: float) -> list[list[Path]]:
-    """Paths sorted by length (longest first, so that memory fails early), in groups of up to `batch_seconds` padded."""
-    seconds = {path: audio_info(path)[1] for path in paths}
-    groups: list[list[Path]] = []
-    for path in sorted(paths, key=lambda p: (-seconds[p], str(p))):
-        # The group's first file is its longest: all are padded to it.
-        if groups and seconds[groups[-1][0]] * (len(groups[-1]) + 1) <= batch_seconds:
-            groups[-1].append(path)
-        else:
-            groups.append([path])
-    return groups
 
 
 def _cut(span: AudioSpan, whole: UnitSpan) -> UnitSpan:

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
 from harness.errors import ConfigError
-from harness.speech.tokenizer import TokenizerConfig
+from harness.speech.config import TokenizerConfig
 
 Format = Literal["speech", "text", "cst", "ast"]
 FORMATS: tuple[Format, ...] = ("speech", "text", "cst", "ast")

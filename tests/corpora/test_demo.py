@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from harness.corpora import _espeak, _grammar, demo
+from harness.corpora import _espeak, _lexicon, demo
 from harness.corpora.corpus import corpus_registry, open_corpus
 from harness.corpora.manifest import SENTIMENTS, Utterance, Word, read_manifest
 from harness.errors import CorpusError
@@ -101,27 +101,27 @@ def test_the_middle_of_the_time_does_too(made):
 
 
 def test_person_place_and_topic_stand_in_both_halves(texts):
-    topics = [(t.agent, *t.nouns, *t.verbs) for t in _grammar._TOPICS]
+    topics = [(t.agent, *t.nouns, *t.verbs) for t in _lexicon.TOPICS]
     for sentence in texts["test"]:
         first, second = (set(half.split()) for half in halves(sentence))
-        for group in (_grammar._PEOPLE, _grammar._PLACES, topics):
+        for group in (_lexicon.PEOPLE, _lexicon.PLACES, topics):
             assert any(set(member) & first and set(member) & second for member in group), sentence.text
 
 
 def test_each_source_of_dependence_has_many_values(texts):
-    assert (len(_grammar._PEOPLE), len(_grammar._PLACES), len(_grammar._TOPICS)) == (24, 20, 20)
+    assert (len(_lexicon.PEOPLE), len(_lexicon.PLACES), len(_lexicon.TOPICS)) == (24, 20, 20)
     assert 400 <= len({word for s in texts["train"] for word in s.text.split()}) <= 500
 
 
 def test_no_word_tells_two_topics():
-    words = Counter(w for t in _grammar._TOPICS for w in (t.agent, *t.nouns, *t.verbs))
+    words = Counter(w for t in _lexicon.TOPICS for w in (t.agent, *t.nouns, *t.verbs))
     assert [w for w, n in words.items() if n > 1] == []
 
 
 def test_entities_are_whole_words_of_their_kind(texts):
-    names = {word for person in _grammar._PEOPLE for word in person}
-    places = {word for place in _grammar._PLACES for word in (place.city, place.country)}
-    kinds = {"GPE": places, "NORP": {place.norp for place in _grammar._PLACES}}
+    names = {word for person in _lexicon.PEOPLE for word in person}
+    places = {word for place in _lexicon.PLACES for word in (place.city, place.country)}
+    kinds = {"GPE": places, "NORP": {place.norp for place in _lexicon.PLACES}}
     for sentence in (s for split in texts.values() for s in split):
         assert sentence.entities
         for entity in sentence.entities:
@@ -154,7 +154,7 @@ def test_sentiment_is_balanced(texts):
 
 def test_sentiment_follows_the_last_evaluated_clause(texts):
     """Reads the sentences back: the last evaluative word decides, and a "never" that governs it turns it."""
-    lists = (_grammar._VERBS, _grammar._MOODS, _grammar._ADJECTIVES)
+    lists = (_lexicon.VERBS, _lexicon.MOODS, _lexicon.ADJECTIVES)
     value = {word: sign for kind in lists for sign in kind for word in kind[sign]}
     for sentence in (s for split in texts.values() for s in split):
         words = sentence.text.split()
@@ -167,7 +167,7 @@ def test_sentiment_follows_the_last_evaluated_clause(texts):
 
 def test_the_second_half_mostly_repeats_what_the_first_thinks(texts):
     """So that a language model has to hear it, in whichever modality the first half is."""
-    lists = (_grammar._VERBS, _grammar._MOODS, _grammar._ADJECTIVES)
+    lists = (_lexicon.VERBS, _lexicon.MOODS, _lexicon.ADJECTIVES)
     words = {word for kind in lists for sign in kind for word in kind[sign]}
     told = [[words & set(half.split()) for half in halves(s)] for s in texts["train"]]
     first = [pair for pair in told if pair[0]]
@@ -182,7 +182,7 @@ def _negated(before):
 
 def test_counting_evaluative_words_does_not_solve_the_sentiment(texts):
     """The sign of (positive words - negative words) is wrong for more than a tenth: contrast and "never" matter."""
-    lists = (_grammar._VERBS, _grammar._MOODS, _grammar._ADJECTIVES)
+    lists = (_lexicon.VERBS, _lexicon.MOODS, _lexicon.ADJECTIVES)
     value = {word: sign for kind in lists for sign in kind for word in kind[sign]}
     found = [np.sign(sum(value.get(word, 0) for word in s.text.split())) for s in texts["train"]]
     right = [SENTIMENTS[int(sign) + 1] == s.sentiment for sign, s in zip(found, texts["train"], strict=True)]

@@ -14,9 +14,12 @@ from harness.corpora.manifest import Utterance, write_manifest
 from harness.errors import AudioError, CheckpointError, ConfigError, InputError, UnitSystemError
 from harness.segments import AudioSpan, UnitSpan
 from harness.speech.audio import load_audio
+from harness.speech.config import TokenizerConfig
 from harness.speech.features import FeatureConfig
 from harness.speech.kmeans import train_kmeans
-from harness.speech.tokenizer import EncodeStats, SpeechTokenizer, TokenizerConfig, describe, train_tokenizer
+from harness.speech.record import describe
+from harness.speech.tokenizer import EncodeStats, SpeechTokenizer
+from harness.speech.training import train_tokenizer
 from harness.speech.units import UnitSubwords
 
 CONFIG = TokenizerConfig(n_clusters=12, subwords="bpe", vocab_size=24, kmeans_n_init=1)
@@ -84,7 +87,7 @@ def test_each_file_is_computed_once(trained, audio_files, monkeypatch):
         loaded.append(span.path)
         return load_audio(span, sample_rate)
 
-    monkeypatch.setattr("harness.speech.tokenizer.load_audio", counting)
+    monkeypatch.setattr("harness.speech.reading.load_audio", counting)
     spans = [AudioSpan(path, start, start + 0.3) for start in (0.0, 0.2) for path in audio_files]
     trained.encode(spans)
     assert sorted(loaded) == sorted(audio_files)

@@ -9,8 +9,9 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from harness.errors import CheckpointError, InputError
+from harness.speech.config import TokenizerConfig
 from harness.speech.features import FeatureConfig
-from harness.speech.tokenizer import SpeechTokenizer, TokenizerConfig
+from harness.speech.tokenizer import SpeechTokenizer
 from harness.speech.units import UnitSubwords
 from harness.training.checkpoint import Tokenizers, load_checkpoint, save_checkpoint
 from harness.training.decoder import build_decoder
