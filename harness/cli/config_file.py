@@ -48,21 +48,22 @@ def _options(file: Path, ctx: typer.Context) -> dict[str, Any]:
     from harness.config import build, read_yaml
     from harness.errors import ConfigError
 
-    found: dict[str, Any] = {}
+    parameters, found = _parameters(ctx), {}
     for key, value in read_yaml(file).items():
         name = str(key).replace("-", "_")
         if name in found:
-            raise ConfigError(f"{file}: '{name}' is given twice, as '{key}' too.")
-        found[name] = value
-    parameters = _parameters(ctx)
+            raise ConfigError(f"{file}: '{name}' is given twice, as '{name}' and as '{name.replace('_', '-')}'.")
+        found[name] = _joined(value, parameters.get(name))
     record: Any = build(_schema(parameters, ctx), found, where=str(file))
-    options: dict[str, Any] = {}
-    for name in found:
-        value = getattr(record, name)
-        if value is not None:  # null leaves an option as it is
-            parameter = name if name == "set" else parameters[name].name
-            options[parameter] = ",".join(value) if isinstance(value, list) else value
-    return options
+    # A null leaves an option as it is.
+    given = {name: value for name in found if (value := getattr(record, name)) is not None}
+    return {name if name == "set" else parameters[name].name: value for name, value in given.items()}
+
+
+def _joined(value: Any, parameter: Any) -> Any:
+    """Names that the command line separates by commas may be a list in YAML."""
+    is_names = parameter is not None and "," in (parameter.metavar or "")
+    return ",".join(value) if is_names and isinstance(value, list) and all(isinstance(v, str) for v in value) else value
 
 
 def _parameters(ctx: typer.Context) -> dict[str, Any]:
@@ -76,9 +77,12 @@ def _schema(parameters: dict[str, Any], ctx: typer.Context) -> type:
     import pydantic
 
     hints = get_type_hints(ctx.command.callback)
-    fields = [(name, _type(name, p, hints[p.name]) | None, None) for name, p in parameters.items()]
-    record: type = dataclasses.make_dataclass("Options", fields, frozen=True)
-    checked: type = pydantic.dataclasses.dataclass(record, config=pydantic.ConfigDict(extra="forbid", strict=True))
+    fields = [
+        (name, Annotated[_type(name, p, hints[p.name]) | None, pydantic.Strict()], None)
+        for name, p in parameters.items()
+    ]
+    record: type = dataclasses.make_dataclass("Options", fields)
+    checked: type = pydantic.dataclasses.dataclass(record, config=pydantic.ConfigDict(extra="forbid"))
     return checked
 
 
@@ -89,8 +93,6 @@ def _type(name: str, parameter: Any, hint: Any) -> Any:
         return dict[str, Any]
     if parameter.min is not None:
         return Annotated[int, pydantic.Field(ge=parameter.min)]
-    if "," in (parameter.metavar or ""):  # names separated by commas, which YAML may also give as a list
-        return str | list[str]
     return hint
 
 

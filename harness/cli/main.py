@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    root = get_command(_application())
+    root = get_command(build_application())
     if completion.VARIABLE in os.environ:
         completion_init()
         root.main(argv, prog_name="harness")
@@ -74,7 +74,8 @@ def _root(
     """Options of the program itself."""
 
 
-def _application() -> typer.Typer:
+def build_application() -> typer.Typer:
+    """All commands, by name."""
     app = application(
         "Evaluate joint speech-unit + text language models.",
         "harness list models",
