@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harness.config import build, digest, merge, plain
+from harness.config import build, digest, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.engine.distributed import ALONE, Processes
 from harness.engine.scoring import Scorer
@@ -81,22 +81,6 @@ def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, t
     if strangers := sorted(set(settings) - set(loaded)):
         raise ConfigError(f"--set {strangers[0]}.…: no task of this run has that name; tasks: {', '.join(loaded)}.")
     return loaded
-
-
-def with_flag(names: Sequence[str], settings: Mapping[str, Any], flag: str) -> dict[str, Any]:
-    """`settings` with `flag` set to true for every task of the run that has such an option.
-
-    Raises:
-        ConfigError: if none has it.
-    """
-    registry = task_registry()
-    tasks = [registry.load(name) for name in names]
-    having = [task.info.name for task in tasks if flag in {f.name for f in fields(task.Options)}]
-    if not having:
-        raise ConfigError(
-            f"No task of this run has an option '{flag}'; tasks: {', '.join(t.info.name for t in tasks)}."
-        )
-    return merge(settings, {name: {flag: True} for name in having})
 
 
 def evaluate(

@@ -6,7 +6,7 @@ import pytest
 from harness import __version__
 from harness.corpora.manifest import Utterance, write_manifest
 from harness.errors import ConfigError, CorpusError, InputError, TaskError, UnknownNameError
-from harness.evaluation.evaluate import RunConfig, evaluate, git_revision, load_tasks, versions, with_flag
+from harness.evaluation.evaluate import RunConfig, evaluate, git_revision, load_tasks, versions
 from harness.results import Item, read_results, write_results
 from harness.testing import UniformModel
 
@@ -210,16 +210,6 @@ def test_tasks_are_checked_before_anything_is_computed(count):
         load_tasks([count, "craa"], {})
     with pytest.raises(InputError, match="'count' is asked for twice"):
         load_tasks([count, count], {})
-
-
-def test_a_flag_is_set_for_every_task_that_has_it(count):
-    settings = {"cra": {"n": 3}}
-    assert with_flag(["cra", count], settings, "full_scores") == {"cra": {"n": 3, "full_scores": True}}
-    assert settings == {"cra": {"n": 3}}
-    (_, options), _ = load_tasks(["cra", count], with_flag(["cra", count], settings, "full_scores")).values()
-    assert (options.n, options.full_scores) == (3, True)
-    with pytest.raises(ConfigError, match="No task of this run has an option 'full_scores'; tasks: count"):
-        with_flag([count], {}, "full_scores")
 
 
 def test_without_a_split_the_corpus_says_which(run):
