@@ -24,7 +24,7 @@ class Registry(Generic[T]):
         package: the package whose module names are the built-in names; names with a leading `_` are private.
         attribute: what such a module exports.
         group: the entry point group of third-party plug-ins.
-        not_members: modules of the package that are no members.
+        not_members: modules of the package that are not members.
         hyphens: names have `-` where module names have `_`.
     """
 
@@ -84,7 +84,7 @@ class Registry(Generic[T]):
         try:
             doc = ast.get_docstring(ast.parse(path.read_bytes()))
         except (OSError, SyntaxError, ValueError):
-            return ""  # a broken plug-in is listed; whoever loads it is told why it does not work
+            return ""  # a broken plug-in is listed; loading it says why it does not work
         return (doc or "").partition("\n")[0]
 
     def _builtin_names(self) -> list[str]:

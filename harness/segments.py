@@ -77,11 +77,11 @@ class UnitSpan:
         last = self.num_frames if end_s is None else self._frame_at(end_s)
         units, durations, at = [], [], 0
         for unit, duration in zip(self.units, self.durations, strict=True):
-            kept = min(at + duration, last) - max(at, first)
+            left = min(at + duration, last) - max(at, first)
             at += duration
-            if kept > 0:
+            if left > 0:
                 units.append(unit)
-                durations.append(kept)
+                durations.append(left)
         return UnitSpan(tuple(units), tuple(durations), self.rate_hz, self.system)
 
     def _frame_at(self, time_s: float) -> int:

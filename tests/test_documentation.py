@@ -33,8 +33,8 @@ def texts():
 
 def split(command):
     """The words of each command of a line, without comments and pipes."""
-    words, found = shlex.split(command, comments=True), [[]]
-    for word in words:
+    found: list[list[str]] = [[]]
+    for word in shlex.split(command, comments=True):
         if word in (";", "|", ">", "&&"):
             found.append([])
         elif word.endswith(";"):

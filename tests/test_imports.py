@@ -57,7 +57,7 @@ def offences(path: Path, source: str) -> list[str]:
 
 
 def allowed(path: Path, module: str, name: str) -> bool:
-    """Whether `module`, kept in `path`, may import `name`."""
+    """Whether `module`, in the file `path`, may import `name`."""
     top, own = name.split(".")[0], path.parts[0]
     if top in GIANTS:
         return path.as_posix().startswith(GIANTS[top])

@@ -63,7 +63,7 @@ def test_files_of_items_replace_those_of_an_earlier_run(tmp_path):
         written = replace(TASK, files={f"{attachments_folder('cra')}/{name}.flac": name.encode()})
         write_results(replace(RUN, tasks={"cra": written}), tmp_path)
     assert {p.name: p.read_bytes() for p in (tmp_path / "items" / "cra").iterdir()} == {"new.flac": b"new"}
-    assert read_results(tmp_path) == RUN  # they are no part of what is read back
+    assert read_results(tmp_path) == RUN  # they are not read back
 
 
 def test_the_same_run_is_written_as_the_same_bytes(tmp_path):

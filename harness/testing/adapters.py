@@ -179,7 +179,7 @@ class ModelContract:
         assert max(alone) <= 1e-4, "a loglikelihood is at most 0"
 
     def test_likelihoods_do_not_depend_on_what_padding_holds(self) -> None:
-        """Padding is told by `lengths`, not by an id."""
+        """`lengths` says what is padding, not an id."""
         rows = self.rows()
         _assert_close(_loglikelihoods(self.model(), rows, padding=1), _loglikelihoods(self.model(), rows))
 
@@ -192,7 +192,7 @@ class ModelContract:
         before, after = (model.logits(model.forward(i).states)[0, :-1].float() for i in (ids, changed))
         assert torch.allclose(before, after, atol=1e-4)
 
-    def test_going_on_from_what_was_kept_changes_nothing(self) -> None:
+    def test_a_kv_cache_changes_nothing(self) -> None:
         """A prompt first and its continuation after, or both at once."""
         model, row = self.model(), self.rows()[0]
         ids = torch.tensor([row.ids], device=model.device)
@@ -204,7 +204,7 @@ class ModelContract:
         assert torch.allclose(whole, rest, atol=1e-4)
 
     def test_rows_go_on_each_at_its_own_length(self) -> None:
-        """Padding in what was kept is seen by nothing, and rows can leave; or `past` has no `select`."""
+        """Nothing attends to padding in the cache, and rows can leave; or `past` has no `select`."""
         model, rows = self.model(), self.rows()[:3]
         sequences = [row.ids[: len(row.context) + place] for place, row in enumerate(rows)]
         ids, lengths = _padded(model, sequences)

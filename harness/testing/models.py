@@ -132,7 +132,7 @@ class UniformModel:
         return torch.zeros(ids.shape)
 
     def _states_row_by_row(self, seen: _Seen) -> Tensor:
-        # Padding in the middle is no token of the sequence: each row is read without it.
+        # Padding in the middle is not part of the sequence: each row is read without it.
         states = torch.zeros(seen.ids.shape)
         for row, (ids, real) in enumerate(zip(seen.ids, seen.real, strict=True)):
             states[row, real] = self._states(ids[real][None])[0]
@@ -163,7 +163,7 @@ class _Seen:
 
 
 class OracleModel(UniformModel):
-    """Expects the true continuation of every prompt it was told of, and anything alike elsewhere.
+    """Expects the true continuation of every prompt in `truth`, and any token alike elsewhere.
 
     A prompt with several true continuations expects each of them alike. The end of a true continuation expects the
     end of the sequence, so that a candidate which goes on after it is a wrong one.
@@ -176,17 +176,17 @@ class OracleModel(UniformModel):
     def __init__(self, truth: Iterable[tuple[Prompt, Segment]], modalities: Collection[Modality] = BOTH) -> None:
         super().__init__(modalities)
         self.card = ModelCard(name="oracle", adapter="oracle", checkpoint="none")
-        #: A tree of all that was told: `(node, token)` → node, from the root 0.
+        #: A tree of all true sequences: `(node, token)` → node, from the root 0.
         self._children: dict[tuple[int, int], int] = {}
         #: The tokens expected at a node.
         self._expected: dict[int, set[int]] = {}
-        told = []
+        sequences = []
         for prompt, continuation in truth:
             modality = continuation.modality
             context = self.encode_prompt(prompt, modality) if prompt else self.encode_prior(modality, modality)
-            told.append((context, self.encode_continuation(continuation)))
-            self._tell(*told[-1])
-        self.fingerprint = digest(["harness.testing.OracleModel/1", told])
+            sequences.append((context, self.encode_continuation(continuation)))
+            self._add(*sequences[-1])
+        self.fingerprint = digest(["harness.testing.OracleModel/1", sequences])
 
     def logits(self, states: Tensor) -> Tensor:
         """Large at expected tokens, else 0; `(…, vocabulary)`."""
@@ -195,7 +195,7 @@ class OracleModel(UniformModel):
             row[list(self._expected.get(int(node), ()))] = _SURE
         return out
 
-    def _tell(self, context: Sequence[int], continuation: Sequence[int]) -> None:
+    def _add(self, context: Sequence[int], continuation: Sequence[int]) -> None:
         node = 0
         for place, token in enumerate([*context, *continuation, EOS]):
             if place >= len(context):

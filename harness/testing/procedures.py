@@ -90,18 +90,18 @@ class ProcedureContract:
         check_item_values(task, options, self.result().items, self.result().metrics)
 
     def test_a_stopped_run_goes_on_and_ends_with_the_same_record(self, tmp_path: Path) -> None:
-        """Whatever was found before is used, nothing is lost, and the batch size changes no number."""
+        """What was found before is used again, nothing is lost, and the batch size has no effect on results."""
         with RowStore(tmp_path / "rows.sqlite3") as store:
-            told: list[tuple[str, int, int]] = []
+            reported: list[tuple[str, int, int]] = []
 
             def stop(what: str, done: int, total: int) -> None:
-                told.append((what, done, total))
-                if len(told) == 2:
+                reported.append((what, done, total))
+                if len(reported) == 2:
                     raise KeyboardInterrupt
 
             if refuses(lambda: self.again(store=store, progress=stop), KeyboardInterrupt):
                 store.commit()
-                assert store.entries(), "nothing was kept of a stopped run"
+                assert store.entries(), "a stopped run left nothing in the store"
             again = self.again(store=store, batch_tokens=512)
         assert plain(again.items) == plain(self.result().items)
         assert again.metrics == self.result().metrics

@@ -198,7 +198,7 @@ class TaskContract:
         assert {i.failed for i in items} == {"too long, it was"}
 
     def test_what_a_model_cannot_read_fails_and_says_why(self) -> None:
-        """A sequence longer than the model takes is no wrong answer."""
+        """A sequence longer than the model takes is not a wrong answer."""
         sample = self.sample()
         task, options, examples = sample.task(), sample.options(), self.examples()
         requests = task.requests(examples, options, modalities=BOTH)
@@ -231,7 +231,7 @@ class TaskContract:
             assert abs(other.metrics[key].value - metric.value) <= 1e-9 * max(1.0, abs(metric.value)), key
 
     def test_another_process_finds_the_same_numbers(self) -> None:
-        """Nothing hangs on hashing, on the clock or on what ran before."""
+        """Nothing depends on hashing, on the clock or on what ran before."""
         sample = self.sample()
         assert sample.fingerprint_elsewhere() == sample.fingerprint()
 

@@ -97,7 +97,7 @@ def test_the_contract_finds_nothing_wrong_with_a_sound_model(promise):
         (SeesTheFuture, "the_future_does_not_reach_back"),
         (SeesPadding, "likelihoods_do_not_depend_on_the_batch"),
         (SeesWhatPaddingHolds, "likelihoods_do_not_depend_on_what_padding_holds"),
-        (Forgets, "going_on_from_what_was_kept_changes_nothing"),
+        (Forgets, "a_kv_cache_changes_nothing"),
         (IsAlwaysAnother, "the_fingerprint_is_the_same_at_every_load"),
         (Shouts, "text_comes_back_from_its_tokens"),
         (TakesAnyUnits, "units_of_another_system_are_refused"),
