@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +82,18 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def recover_folder(path: Path) -> None:
+    """Cleans up after processes that were killed within `new_folder(path)`; to be called under the lock of `path`."""
+    beside = [p for p in path.parent.glob(f"{glob.escape(path.name)}.*") if p.is_dir()]
+    old = [p for p in beside if re.fullmatch(r"\.\d+\.old", p.name.removeprefix(path.name))]
+    parts = [p for p in beside if re.fullmatch(r"\.\d+\.part", p.name.removeprefix(path.name))]
+    if old and not path.exists():
+        old.sort(key=lambda p: p.stat().st_mtime)
+        old.pop().replace(path)
+    for leftover in (*old, *parts):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def lock_of(path: Path) -> FileLock:

@@ -1,6 +1,7 @@
 """Files and folders appear whole or not at all; a lock keeps another process out and dies with its holder."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -74,3 +75,23 @@ def test_a_lock_keeps_others_out_until_its_holder_is_killed(tmp_path):
         holder.wait()
         with files.lock_of(tmp_path / "x").acquire(timeout=30):
             pass
+
+
+def test_what_a_killed_process_left_of_a_folder_is_cleaned_up(tmp_path):
+    """Killed between the two renames: the folder stands aside, the newest one counts; unfinished parts go."""
+    for name in ("run.1.old", "run.2.old", "run.2.part", "run.lock", "run.3.old.txt", "runs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    os.utime(tmp_path / "run.1.old", (1, 1))
+    files.recover_folder(tmp_path / "run")
+    assert (tmp_path / "run" / "content").read_text() == "run.2.old"
+    assert leftovers(tmp_path) == ["run", "run.3.old.txt", "run.lock", "runs"]
+
+
+def test_a_folder_that_stands_is_not_replaced_by_what_is_left_of_it(tmp_path):
+    for name in ("run", "run.1.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    files.recover_folder(tmp_path / "run")
+    assert (tmp_path / "run" / "content").read_text() == "run"
+    assert leftovers(tmp_path) == ["run"]

@@ -19,7 +19,7 @@ from harness.sweep.study import open_sweep
 from harness.sweep.trial import TrialResult, TrialSpec, run_trial
 from harness.sweep.worker import Worker
 from harness.tracking.config import TrackingConfig, load_tracking_config
-from harness.training.loop import Step
+from harness.training.loop import TrainingStep
 from tests.toy import copy_utterances, toy_card
 
 
@@ -91,9 +91,9 @@ def frozen(folder: Path) -> list[int]:
 
 def _held(run: Callable[..., TrialResult]) -> Callable[..., TrialResult]:
     def run_held(
-        plan: Any, spec: TrialSpec, folder: Path, *, on_step: Callable[[Step], None], **others: Any
+        plan: Any, spec: TrialSpec, folder: Path, *, on_step: Callable[[TrainingStep], None], **others: Any
     ) -> TrialResult:
-        def hold(step: Step) -> None:
+        def hold(step: TrainingStep) -> None:
             on_step(step)
             while step.step == HELD_AT and not (folder / GO).exists():
                 try:

@@ -25,7 +25,7 @@ from harness.model import Model
 Layer = tuple[Tensor, Tensor]
 
 _NAME = "shared_prefix"
-#: Queries and keys per row up to which plain products are faster on a processor than its fused attention.
+#: Queries and keys per row up to which plain products are faster on CPU than its fused attention.
 _FEW_QUERIES, _FEW_KEYS = 16, 32
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 #: Position encodings whose angles depend on the longest sequence of the batch.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import InputError
+from harness.errors import OptionError
 from harness.model import Model
 from harness.segments import Segment
 from harness.task import Answer, Loglikelihoods, Ranking, Request
@@ -65,9 +65,9 @@ class PruningThreshold:
 def _prior(request: Request, name: str, known: Mapping[str, Answer]) -> Loglikelihoods:
     answer = known.get(name)
     if not isinstance(answer, Loglikelihoods):
-        raise InputError(f"Request '{request.id}' is ranked against '{name}', which is not answered before it.")
+        raise OptionError(f"Request '{request.id}' is ranked against '{name}', which is not answered before it.")
     if answer.complete is not None and not answer.complete.all():
-        raise InputError(f"Request '{request.id}' is ranked against '{name}', whose likelihoods are not complete.")
+        raise OptionError(f"Request '{request.id}' is ranked against '{name}', whose likelihoods are not complete.")
     return answer
 
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,7 +22,17 @@ from harness.config import home
 from harness.engine.example_losses import PASS_TOKENS, batches, evaluating, mean_loss, total_loss
 from harness.engine.finetune_config import FineTuneConfig, FineTuning, TrainingExample, fine_tuning_digest
 from harness.engine.finetuned_model import FineTunedModel, TrainedPart, build_fine_tuned, put_weights
-from harness.errors import HarnessError
+from harness.engine.optimization import (
+    EarlyStopping,
+    Schedule,
+    adamw,
+    clip_gradients,
+    optimized,
+    set_learning_rate,
+    update,
+)
+from harness.errors import TrainingError
+from harness.files import lock_of, new_folder
 from harness.model import Model
 
 #: Training sequences are sorted by length within so many steps' worth: little padding, a new order each epoch.
@@ -40,10 +47,10 @@ def fine_tune(model: Model, job: FineTuning) -> dict[str, Any]:
     training); where the loss stopped being finite, `diverged` is true and there is no best epoch.
 
     Raises:
-        InputError: if the model cannot be fine-tuned.
+        UsageError: if the model cannot be fine-tuned.
     """
     folder = _folder(fine_tuning_digest(model, job))
-    with _alone(folder):
+    with lock_of(folder):
         if not (folder / _RECORD).is_file():
             _train_into(folder, model, job)
         record: dict[str, Any] = json.loads((folder / _RECORD).read_text("utf-8"))
@@ -54,13 +61,13 @@ def load_fine_tuned(model: Model, job: FineTuning) -> FineTunedModel:
     """The fine-tuned model, trained now if its weights are not there.
 
     Raises:
-        HarnessError: if its training diverged.
+        TrainingError: if its training diverged.
     """
     record = fine_tune(model, job)
     if record["diverged"]:
-        raise HarnessError(_diverged([job]))
+        raise TrainingError(_diverged([job]))
     folder = _folder(fine_tuning_digest(model, job))
-    with _alone(folder):
+    with lock_of(folder):
         if not (folder / _WEIGHTS).is_file():
             _train_into(folder, model, job)
         weights = load_file(folder / _WEIGHTS)
@@ -75,14 +82,14 @@ def drop_weights(model: Model, job: FineTuning) -> None:
 
 
 def choose(jobs: Sequence[FineTuning], records: Sequence[Mapping[str, Any]]) -> int:
-    """The training with the lowest loss on its development set, by its place; of equals the first.
+    """The training with the lowest loss on its development set, by its index; of equals the first.
 
     Raises:
-        HarnessError: if every one diverged.
+        TrainingError: if every one diverged.
     """
     sound = [i for i, record in enumerate(records) if not record["diverged"]]
     if not sound:
-        raise HarnessError(_diverged(jobs))
+        raise TrainingError(_diverged(jobs))
     return min(sound, key=lambda i: float(records[i]["best_loss"]))
 
 
@@ -91,69 +98,69 @@ def choose(jobs: Sequence[FineTuning], records: Sequence[Mapping[str, Any]]) -> 
 
 def _train_into(folder: Path, model: Model, job: FineTuning) -> None:
     weights, record = _train(model, job)
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    if weights is not None:
-        save_file(weights, part / _WEIGHTS)
-    (part / _RECORD).write_text(json.dumps(record), "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.replace(folder)
+    with new_folder(folder) as part:
+        if weights is not None:
+            save_file(weights, part / _WEIGHTS)
+        (part / _RECORD).write_text(json.dumps(record), "utf-8")
 
 
 def _train(model: Model, job: FineTuning) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
+    """The weights of the best epoch, None where the loss diverged, and the record."""
     tuned, parts = build_fine_tuned(model, job)
-    optimizer = _optimizer(tuned, parts, job.config)
-    steps = job.config.epochs * math.ceil(len(job.train) / job.config.batch_size)
+    config, stopping = job.config, EarlyStopping(job.config.patience)
+    optimizer, schedule = _optimizer(tuned, parts, config), _schedule(job)
     best: dict[str, Tensor] | None = None
-    losses: list[float] = []
-    step, best_epoch, tokens = 0, 0, 0
+    step, tokens = 0, 0
     devices = [tuned.device] if torch.device(tuned.device).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        for epoch in range(job.config.epochs):
+        for epoch in range(config.epochs):
             tuned.module.train()
             for batch in _epoch(job, epoch):
                 torch.manual_seed(job.seed * 1_000_003 + step)  # dropout
-                _step(tuned, [job.train[i] for i in batch], optimizer, job.config, step, steps)
+                set_learning_rate(optimizer, schedule.rate(step))
+                _step(tuned, [job.train[i] for i in batch], optimizer, clip_norm=config.clip_norm)
                 tokens += sum(len(job.train[i].ids) for i in batch)
                 step += 1
-            losses.append(mean_loss(evaluating(tuned), job.dev))
-            if not math.isfinite(losses[-1]):
+            if stopping.add(mean_loss(evaluating(tuned), job.dev)):
+                best = {name: part.data.clone().cpu() for name, part in parts.items()}
+            if stopping.stopped:
                 break
-            if losses[-1] < min(losses[:-1], default=math.inf):
-                best, best_epoch = {name: p.data.clone().cpu() for name, p in parts.items()}, epoch + 1
-            elif epoch + 1 - best_epoch >= job.config.patience:
-                break
-    diverged = not math.isfinite(losses[-1])
-    return (None if diverged else best), {
+    return (None if stopping.diverged else best), {**_outcome(stopping), "steps": step, "tokens": tokens}
+
+
+def _outcome(stopping: EarlyStopping) -> dict[str, Any]:
+    diverged, losses = stopping.diverged, stopping.losses
+    return {
         "diverged": diverged,
         "dev_loss": [loss for loss in losses if math.isfinite(loss)],
-        "best_epoch": None if diverged else best_epoch,
-        "best_loss": None if diverged else losses[best_epoch - 1],
-        "steps": step,
-        "tokens": tokens,
+        "best_epoch": None if diverged else stopping.best,
+        "best_loss": None if diverged else losses[stopping.best - 1],
     }
 
 
+def _schedule(job: FineTuning) -> Schedule:
+    steps = job.config.epochs * math.ceil(len(job.train) / job.config.batch_size)
+    return Schedule("linear", job.config.learning_rate, steps, warmup_steps=math.ceil(job.config.warmup_share * steps))
+
+
+def _optimizer(tuned: FineTunedModel, parts: Mapping[str, TrainedPart], config: FineTuneConfig) -> torch.optim.AdamW:
+    decoder = tuned.module
+    return adamw(
+        [part.parameter for part in parts.values()],
+        without_decay=[e.weight for e in (decoder.get_input_embeddings(), decoder.get_output_embeddings())],
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
+
+
 def _step(
-    tuned: FineTunedModel,
-    examples: Sequence[TrainingExample],
-    optimizer: torch.optim.Optimizer,
-    config: FineTuneConfig,
-    step: int,
-    steps: int,
+    tuned: FineTunedModel, examples: Sequence[TrainingExample], optimizer: torch.optim.Optimizer, *, clip_norm: float
 ) -> None:
-    warmup = math.ceil(config.warmup_share * steps)
-    share = (step + 1) / warmup if step < warmup else (steps - step) / max(1, steps - warmup)
-    for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * share
     total = sum(example.weight * len(example.targets) for example in examples)
     for batch in batches([len(example.ids) for example in examples], PASS_TOKENS):
         (total_loss(tuned, [examples[i] for i in batch]) / total).backward()
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(trained, config.clip_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    clip_gradients(optimized(optimizer), clip_norm)
+    update(optimizer)
 
 
 def _epoch(job: FineTuning, epoch: int) -> list[list[int]]:
@@ -170,28 +177,11 @@ def _epoch(job: FineTuning, epoch: int) -> list[list[int]]:
     return steps
 
 
-def _optimizer(tuned: FineTunedModel, parts: Mapping[str, TrainedPart], config: FineTuneConfig) -> torch.optim.AdamW:
-    decoder = tuned.module
-    plain = {id(e.weight) for e in (decoder.get_input_embeddings(), decoder.get_output_embeddings())}
-    decay: list[Tensor] = []
-    rest: list[Tensor] = []
-    for part in parts.values():
-        # As in the training of the models: embeddings, gains and biases do not decay.
-        (decay if part.parameter.ndim > 1 and id(part.parameter) not in plain else rest).append(part.parameter)
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
-
-
 # --- on disk ----------------------------------------------------------------------------------------------------------
 
 
 def _folder(job: str) -> Path:
     return home() / "finetuned" / job
-
-
-def _alone(folder: Path) -> FileLock:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(folder.name + ".lock"))
 
 
 def _diverged(jobs: Sequence[FineTuning]) -> str:

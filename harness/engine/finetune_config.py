@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT, digest
 from harness.engine.source import source_digest
-from harness.errors import InputError
+from harness.errors import OptionError, SampleError
 from harness.model import Model
 
 
@@ -46,14 +46,14 @@ class FineTuneConfig:
         least = {"epochs": self.epochs, "patience": self.patience, "batch_size": self.batch_size}
         for name, value in {**least, "lora_rank": self.lora_rank}.items():
             if value < 1:
-                raise InputError(f"{name} is at least 1; found {value}.")
+                raise OptionError(f"{name} is at least 1; found {value}.")
         if not (self.learning_rate > 0 and self.clip_norm > 0 and self.weight_decay >= 0):
-            raise InputError(
+            raise OptionError(
                 "learning_rate and clip_norm are > 0 and weight_decay is ≥ 0; found "
                 f"{self.learning_rate}, {self.clip_norm} and {self.weight_decay}."
             )
         if not 0 <= self.warmup_share < 1:
-            raise InputError(f"warmup_share lies in [0, 1); found {self.warmup_share}.")
+            raise OptionError(f"warmup_share lies in [0, 1); found {self.warmup_share}.")
 
 
 @plain_dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         if not self.train or not self.dev:
-            raise InputError(
+            raise SampleError(
                 f"Fine-tuning needs sequences to learn and to validate on; found {len(self.train)} and {len(self.dev)}."
             )
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from harness.config import home
 from harness.engine.finetune_config import FineTuning, fine_tuning_digest
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, UsageError
 from harness.model import Hidden, Model
 from harness.segments import Modality, Prompt, Segment
 
@@ -85,7 +85,7 @@ def task_tokens(model: Model, names: Sequence[str]) -> dict[str, int]:
     """The ids that new tokens will have: those after the vocabulary of the decoder.
 
     Raises:
-        InputError: if the model has no decoder of transformers to fine-tune.
+        UsageError: if the model has no decoder of transformers to fine-tune.
     """
     first = _decoder(model).get_input_embeddings().weight.shape[0]
     return {name: first + i for i, name in enumerate(names)}
@@ -106,7 +106,7 @@ class TrainedPart:
 
 def _decoder(model: Model) -> PreTrainedModel:
     if not isinstance(model.module, PreTrainedModel):
-        raise InputError(
+        raise UsageError(
             f"'{model.card.name}' cannot be fine-tuned: its adapter '{model.card.adapter}' offers no decoder of "
             "transformers as 'module'."
         )
@@ -170,14 +170,14 @@ def _parts(decoder: PreTrainedModel, head: nn.Linear | None, first_row: int) -> 
         if parameter.requires_grad:
             first = first_row if id(parameter) in embeddings else 0
             if first:
-                parameter.register_hook(_keep_rows(first))
+                parameter.register_hook(_freeze_rows(first))
             parts[name] = TrainedPart(parameter, first)
     if head is not None:
         parts |= {f"head.{name}": TrainedPart(parameter) for name, parameter in head.named_parameters()}
     return parts
 
 
-def _keep_rows(first: int) -> Callable[[Tensor], Tensor]:
+def _freeze_rows(first: int) -> Callable[[Tensor], Tensor]:
     """A gradient that is 0 in the rows before `first`, which AdamW without weight decay then leaves as they are."""
 
     def masked(gradient: Tensor) -> Tensor:

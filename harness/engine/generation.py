@@ -19,7 +19,7 @@ from torch import Tensor
 
 from harness.engine.memory import is_out_of_memory, release
 from harness.engine.sampling import Bools, Sampling, choose_token_alone, choose_tokens
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, OptionError, SegmentError
 from harness.model import Model, Past
 from harness.segments import Modality, Prompt, Speech
 
@@ -54,7 +54,7 @@ class Continue:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_new_tokens <= self.max_new_tokens or self.max_new_tokens < 1:
-            raise InputError(
+            raise OptionError(
                 f"'{self.id}': a continuation has 1 token or more, at least min and at most max; found "
                 f"min_new_tokens={self.min_new_tokens}, max_new_tokens={self.max_new_tokens}."
             )
@@ -141,12 +141,13 @@ class Generator:
         """Each request with its continuation, in the order in which batches are done.
 
         Raises:
-            InputError: if a request cannot be continued (`refusal`), or two have one id.
+            SegmentError: if a request cannot be continued (`refusal`).
+            OptionError: if two requests have one id.
             HarnessError: if memory does not suffice for the smallest batch.
         """
         self.model.prepare([segment for r in requests if r.context is None for segment in r.prompt])
         if len({r.id for r in requests}) < len(requests):
-            raise InputError("Two requests have one id, which seeds their noise; give each its own.")
+            raise OptionError("Two requests have one id, which seeds their noise; give each its own.")
         contexts = {r.id: self._context(r) for r in requests}
         # Rows of one batch are allowed the same tokens and are about equally long.
         waiting = sorted(requests, key=lambda r: (r.target, r.switching, len(contexts[r.id]), r.id))
@@ -169,9 +170,9 @@ class Generator:
     def _row(self, request: Continue, context: list[int]) -> _Row:
         limit = min(request.max_new_tokens, self.model.max_length - len(context))
         if not context or limit < 1:
-            raise InputError(f"'{request.id}': {self.refusal(request) or 'there is no token to start from'}.")
+            raise SegmentError(f"'{request.id}': {self.refusal(request) or 'there is no token to start from'}.")
         if request.max_seconds is not None and self.unit_seconds is None:
-            raise InputError(f"'{request.id}' is limited in seconds; say how long a unit lasts (unit_seconds).")
+            raise OptionError(f"'{request.id}' is limited in seconds; say how long a unit lasts (unit_seconds).")
         noise = None
         if self.sampling.temperature > 0:
             key = hashlib.sha256(f"{self.seed} {request.id}".encode()).digest()
@@ -293,7 +294,7 @@ class _Columns:
     def __init__(self, model: Model, target: Modality, switching: bool) -> None:
         known: list[Modality] = [m for m in _MODALITIES if m in model.modalities]
         if target not in known:
-            raise InputError(f"'{model.card.name}' takes {' and '.join(known)}; it cannot continue in {target}.")
+            raise SegmentError(f"'{model.card.name}' takes {' and '.join(known)}; it cannot continue in {target}.")
         self.switches: dict[int, Modality] = {}
         if switching and len(known) == 2:
             # A prior over two modalities ends in the switch token that leads to the second.

@@ -1,6 +1,6 @@
 """Linear layers by oneDNN while only likelihoods are wanted.
 
-PyTorch multiplies float32 matrices on a processor by MKL. It has oneDNN too, which its compiler uses for inference and
+PyTorch multiplies float32 matrices on CPU by MKL. It has oneDNN too, which its compiler uses for inference and
 which on many rows is faster, most of all on the product with the vocabulary (`benchmarks/linear.py`).
 """
 
@@ -19,7 +19,7 @@ _NARROWEST = _FEWEST_ROWS = 256
 
 @contextmanager
 def onednn_linears(module: nn.Module, head: nn.Module | None = None) -> Iterator[None]:
-    """Within it, linear layers of `module` with float32 weights on a processor multiply by oneDNN; without gradients.
+    """Within it, linear layers of `module` with float32 weights on CPU multiply by oneDNN; without gradients.
 
     Results differ from PyTorch's by rounding. On other devices, or where PyTorch has no oneDNN or was told not to use
     it, nothing changes.

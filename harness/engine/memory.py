@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -16,21 +17,20 @@ _SHARE = 0.5
 #: Batches beyond this many tokens are no faster.
 _MOST_TOKENS = {"cpu": 8192, "cuda": 65536}
 _FEWEST_TOKENS = 16
-#: Activations of a pass on a processor, in bytes: with more it is hardly faster.
+#: Activations of a pass on CPU, in bytes: with more it is hardly faster.
 _PASS_BYTES = 48 * 2**20
-#: Rows of logits made at once, as wide as the vocabulary each: on a processor so few that they stay in its cache.
+#: Rows of logits made at once, as wide as the vocabulary each: on CPU so few that they stay in its cache.
 _LOGIT_ROWS = {"cpu": 128, "cuda": 512}
 #: Copies of logits in float32.
 _LOGIT_COPIES = 3
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def token_budget(model: Model) -> int:
     """Tokens that fit into half of the memory that is available now, within what is useful."""
     most, free, config = _most_tokens(model), available_bytes(model.device), getattr(model.module, "config", None)
-    if free is None or config is None:
+    if config is None:
         return most
-    # Beside the logits, the copy of the output embedding that `harness.engine.linear` holds on a processor.
+    # Beside the logits, the copy of the output embedding that `harness.engine.linear` holds on CPU.
     row = _LOGIT_COPIES * logit_rows(model.device) + int(config.hidden_size)
     rest = free * _SHARE - row * 4 * int(config.vocab_size)
     return max(_FEWEST_TOKENS, min(most, int(rest / bytes_per_token(config))))
@@ -78,33 +78,61 @@ def _itemsize(config: Any) -> int:
     return dtype.itemsize
 
 
-def available_bytes(device: torch.device | str) -> int | None:
-    """Memory that could be taken now on a device; None where the system does not tell."""
+def available_bytes(device: torch.device | str) -> int:
+    """Memory that could be taken now on a device, within the limits of this process's control groups."""
     device = torch.device(device)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    known = [n for n in (_system_bytes(), _cgroup_bytes()) if n is not None]
-    return min(known, default=None)
+    available = int(psutil.virtual_memory().available)
+    return min([available, *cgroup_bytes()])
 
 
-def _system_bytes() -> int | None:
+def cgroup_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Memory left in each control group with a limit that this process is in, of cgroup v1 and v2; none elsewhere.
+
+    Args:
+        root: where the file systems of control groups are mounted.
+        own: the groups of this process, a line for each hierarchy.
+    """
     try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):
-        return None
+        lines = [line.split(":", 2) for line in own.read_text("utf-8").splitlines()]
+    except OSError:
+        return []
+    left: list[int] = []
+    for number, controllers, group in lines:
+        if number == "0":
+            left += _left_in(root, group, ("memory.max", "memory.high"), "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            limits, used = ("memory.limit_in_bytes",), "memory.usage_in_bytes"
+            left += _left_in(root / "memory", group, limits, used, "total_inactive_file")
+    return left
 
 
-def _cgroup_bytes() -> int | None:
+def _left_in(root: Path, group: str, limits: Sequence[str], used: str, reclaimable: str) -> Iterator[int]:
+    """Of a group and those above it; in a container without a namespace of its own, `root` itself is the group."""
+    inner = PurePosixPath(group.strip("/"))
+    for folder in dict.fromkeys([root / inner, *(root / outer for outer in inner.parents)]):
+        for limit in (_number(folder / name) for name in limits):
+            in_use = _number(folder / used)
+            if limit is not None and in_use is not None:
+                # Pages of files that were not read of late are given up before memory runs out.
+                yield max(0, limit - max(0, in_use - _statistic(folder / "memory.stat", reclaimable)))
+
+
+def _number(path: Path) -> int | None:
+    """The number that a file holds; None where there is no file, or it says `max`."""
     try:
-        limit, used = ((_CGROUP / name).read_text("ascii").strip() for name in ("memory.max", "memory.current"))
-        return None if limit == "max" else max(0, int(limit) - int(used))
+        return int(path.read_text("ascii"))
     except (OSError, ValueError):
         return None
+
+
+def _statistic(path: Path, name: str) -> int:
+    try:
+        lines = path.read_text("ascii").splitlines()
+        return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, OptionError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -24,7 +24,7 @@ class Sampling:
 
     Attributes:
         temperature: divides the logits; 0 takes the likeliest token.
-        top_k: only the k likeliest tokens; unset means all.
+        top_k: only the k likeliest tokens; None: no limit.
         top_p: only the likeliest tokens that together reach this probability, at the temperature (Holtzman et al.
             2020, arXiv 1904.09751); a token must pass both.
     """
@@ -35,7 +35,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or not 0 < self.top_p <= 1 or (self.top_k is not None and self.top_k < 1):
-            raise InputError(
+            raise OptionError(
                 "Sampling needs temperature ≥ 0, 0 < top_p ≤ 1 and top_k ≥ 1; found "
                 f"temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}."
             )

@@ -22,7 +22,7 @@ from harness.engine.blocks import Block, BlockStep
 from harness.engine.candidates import CandidateGroup, CandidatePool, PruningThreshold, ScoringJob
 from harness.engine.memory import is_out_of_memory, logit_rows, pass_tokens, release, to_device, token_budget
 from harness.engine.work import Work
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, OptionError
 from harness.model import Model
 from harness.task import Answer, Loglikelihoods, Request, Unscorable
 
@@ -42,7 +42,7 @@ class Scorer:
 
     def __init__(self, model: Model, *, batch_tokens: int | None = None, prune: bool = True) -> None:
         if batch_tokens is not None and batch_tokens < 1:
-            raise InputError(f"Batches need ≥ 1 token; found batch_tokens={batch_tokens}.")
+            raise OptionError(f"Batches need ≥ 1 token; found batch_tokens={batch_tokens}.")
         self.model, self.prune = model, prune
         self.batch_tokens = token_budget(model) if batch_tokens is None else batch_tokens
         self.decoder = PackedDecoder.of(model)
@@ -59,7 +59,7 @@ class Scorer:
             known: answers from elsewhere that requests are ranked against.
 
         Raises:
-            InputError: if a request is ranked against one that is not answered before it.
+            OptionError: if a request is ranked against one that is not answered before it.
             HarnessError: if memory does not suffice for the smallest batch.
         """
         segments = [s for r in requests for s in r.prompt]
@@ -322,21 +322,3 @@ def _unscorable(prompt: int, num_tokens: NDArray[np.int64], max_length: int) -> 
         first = prompt + num_tokens[np.argmax(prompt + num_tokens > max_length)]
         return f"prompt and continuation have {first} tokens, the model reads at most {max_length}"
     return ""
-
-
-def shard(requests: Sequence[Request], rank: int, world: int) -> list[Request]:
-    """What one of `world` processes answers: every `world`-th request, and those that its own are ranked against.
-
-    Requests that others are ranked against belong to the first process that needs them, and are repeated in the
-    others, which cannot rank without them; every other request is in one shard only. Order is kept.
-
-    Raises:
-        InputError: if there is no such rank.
-    """
-    if not 0 <= rank < world:
-        raise InputError(f"Ranks go from 0 to {world - 1}; found {rank}.")
-    priors = _priors(requests)
-    mine = {r.id for r in [r for r in requests if r.id not in priors][rank::world]}
-    needed = _priors([r for r in requests if r.id in mine])
-    unused = {r.id for r in requests if r.id in priors} if rank == 0 else frozenset()
-    return [r for r in requests if r.id in mine or r.id in needed or r.id in unused]

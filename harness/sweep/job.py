@@ -24,7 +24,7 @@ from harness.errors import HarnessError
 from harness.sweep.launch import tail
 from harness.sweep.plan import read_plan
 from harness.sweep.trial import TrialResult, TrialSpec, read_result, run_trial, trial_folder
-from harness.training.loop import DivergedError, Step
+from harness.training.loop import DivergedError, TrainingStep
 from harness.training.train import training_data
 
 _POLL_S = 0.2
@@ -48,7 +48,7 @@ class TrialJob:
 
 
 def run_job(
-    folder: Path, spec: TrialSpec, job: TrialJob, *, on_step: Callable[[Step], None], check: Callable[[], None]
+    folder: Path, spec: TrialSpec, job: TrialJob, *, on_step: Callable[[TrainingStep], None], check: Callable[[], None]
 ) -> TrialResult:
     """Runs one trial of a prepared sweep under torchrun and returns what it gave.
 
@@ -80,7 +80,7 @@ def run_job(
                     raise DivergedError(line["diverged"])
                 if "failed" in line:
                     raise HarnessError(f"The job of trial {spec.number} failed: {line['failed']}")
-                on_step(Step(**line))
+                on_step(TrainingStep(**line))
         finally:
             os.close(speak)
             _end(process)
@@ -169,7 +169,7 @@ def main(arguments: list[str]) -> None:
             with _said(folder, spec).open("a") as stream:
                 stream.write(json.dumps(content) + "\n")
 
-    def on_step(step: Step) -> None:
+    def on_step(step: TrainingStep) -> None:
         hold()
         if step.dev:
             say(plain(step))

@@ -20,7 +20,7 @@ from harness.files import write_json
 from harness.progress import ProgressCallback
 from harness.results import Metric
 from harness.sweep.plan import SweepPlan, evaluation, load_trained, trial_card
-from harness.training.loop import Step
+from harness.training.loop import TrainingStep
 from harness.training.train import TrainingData, train_model
 
 RECORD = "trial.json"
@@ -93,7 +93,7 @@ def run_trial(
     *,
     data: TrainingData,
     device: str = "cpu",
-    on_step: Callable[[Step], None] | None = None,
+    on_step: Callable[[TrainingStep], None] | None = None,
     progress: ProgressCallback | None = None,
     processes: Processes = ALONE,
 ) -> TrialResult:

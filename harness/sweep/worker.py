@@ -25,7 +25,7 @@ from harness.sweep.study import Sweep
 from harness.sweep.tracking import open_trial_logger, result_metrics
 from harness.sweep.trial import TrialResult, TrialSpec, run_trial
 from harness.tracking.sweeps import TrialLogger
-from harness.training.loop import DivergedError, Step
+from harness.training.loop import DivergedError, TrainingStep
 from harness.training.train import TrainingData, training_data
 
 #: Database errors in a row after which a worker gives up.
@@ -196,7 +196,7 @@ class Worker:
             f"{describe(list(spec.mixture.values()), list(spec.mixture))}"
         )
 
-        def on_step(step: Step) -> None:
+        def on_step(step: TrainingStep) -> None:
             lease.check()
             if log and step.dev:  # validations only: a sweep has many trials
                 log.log(step.step, {"loss": step.loss, **step.dev})
@@ -223,7 +223,7 @@ class Worker:
             self._data = training_data(self.sweep.plan.cards[size], device=self.device, progress=check)
         return self._data
 
-    def _prune(self, trial: optuna.Trial, step: Step, spec: TrialSpec) -> None:
+    def _prune(self, trial: optuna.Trial, step: TrainingStep, spec: TrialSpec) -> None:
         """Successive halving on the mean validation loss over all formats, whatever the mixture."""
         sign = -1.0 if self.sweep.study.direction == StudyDirection.MAXIMIZE else 1.0
         every = self.sweep.plan.training(spec.size).eval_every

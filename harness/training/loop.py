@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import OPTForCausalLM
 
 from harness.config import digest, plain
 from harness.engine.distributed import ALONE, Processes
+from harness.engine.optimization import Schedule, adamw, clip_gradients, set_learning_rate, update
 from harness.engine.packing import PACKED, PackedBatch, Packer, pack, packed_losses
-from harness.errors import ConfigError, CorpusError, HarnessError
-from harness.training.checkpoint import load_weights
+from harness.errors import ConfigError, CorpusError, TrainingError
 from harness.training.decoder import build_decoder
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.mixture import Document, MixtureStream
-from harness.training.recipe import FORMATS, LATER_FIELDS, Architecture, Format, TrainingConfig
+from harness.training.recipe import FORMATS, Architecture, Format, TrainingConfig
+from harness.training.state import TrainingState
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrainingStep:
     """What one optimizer step did: losses in nats per token, speed in tokens per second."""
 
     step: int
@@ -45,46 +42,39 @@ class Step:
     realized: dict[str, dict[str, float]]
 
 
-class DivergedError(HarnessError):
+class DivergedError(TrainingError):
     """The loss is no longer a finite number."""
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """The rate of step `step` (from 0): linear warm-up, then the schedule down to `min_learning_rate`."""
-    peak, floor = config.learning_rate, config.min_learning_rate
-    if step < config.warmup_steps:
-        return peak * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return peak
-    if config.schedule == "wsd":
-        decay = max(1, round(config.decay_share * config.steps))
-        return floor + (peak - floor) * min(1.0, (config.steps - step) / decay)
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+def schedule_of(config: TrainingConfig) -> Schedule:
+    """The learning rates of a training."""
+    return Schedule(
+        config.schedule,
+        peak=config.learning_rate,
+        steps=config.steps,
+        warmup_steps=config.warmup_steps,
+        floor=config.min_learning_rate,
+        decay_share=config.decay_share,
+    )
 
 
 def deciding(config: TrainingConfig) -> dict[str, Any]:
     """The settings that a run is known by: those that decide its weights or its curve.
 
-    A finished run can be exported in another type without training again; a field that was added later counts where
-    it differs from its default.
+    The type of the export does not: a finished run can be exported in another type without training again.
     """
-    defaults = plain(TrainingConfig())
-    return {
-        key: value
-        for key, value in plain(config).items()
-        if key != "export_dtype" and not (key in LATER_FIELDS and value == defaults[key])
-    }
+    return {key: value for key, value in plain(config).items() if key != "export_dtype"}
 
 
 def optimizer_for(model: OPTForCausalLM, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) with weight decay on matrices only, not on gains, biases and embeddings."""
-    decay: list[Tensor] = []
-    rest: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        (decay if parameter.ndim > 1 and "embed" not in name else rest).append(parameter)
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+    """The optimizer of a training: weight decay on matrices but not on embeddings, of tokens and of positions."""
+    return adamw(
+        model.parameters(),
+        without_decay=[parameter for name, parameter in model.named_parameters() if "embed" in name],
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(config.beta1, config.beta2),
+    )
 
 
 class Trainer:
@@ -96,7 +86,7 @@ class Trainer:
         formatter: makes documents under the checkpoint's vocabulary.
         train: utterances to learn from.
         dev: utterances to validate on.
-        state: folder for checkpoints of the run; None keeps none.
+        state: folder that the run is resumed from; None: it cannot be.
         device: where to train.
         identity: whatever else must be equal for a state folder to be continued (digests of data and tokenizers).
         processes: those that share every batch, connected; the first one keeps the state.
@@ -104,7 +94,7 @@ class Trainer:
     Raises:
         ConfigError: if there are more processes than rows in a batch.
         CorpusError: if there is nothing to validate on, or the mixture asks for AST and no utterance has word times.
-        HarnessError: if the state folder is of another run.
+        TrainingError: if the state folder is of another run.
     """
 
     def __init__(
@@ -121,8 +111,10 @@ class Trainer:
         processes: Processes = ALONE,
     ) -> None:
         self._processes = processes
-        self.config, self.device, self._state_folder = config, device, state
-        self._identity = digest({"architecture": architecture, "config": deciding(config), "data": identity})
+        self.config, self.device = config, device
+        self._schedule = schedule_of(config)
+        identity = digest({"architecture": architecture, "config": deciding(config), "data": identity})
+        self._state = None if state is None else TrainingState(state, identity)
         self.model = build_decoder(architecture, formatter.vocabulary.size, seed=config.seed).to(device)
         self.model.set_attn_implementation(PACKED)
         self.optimizer = optimizer_for(self.model, config)
@@ -142,20 +134,20 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self._resume()
 
-    def run(self, on_step: Callable[[Step], None] | None = None) -> OPTForCausalLM:
+    def run(self, on_step: Callable[[TrainingStep], None] | None = None) -> OPTForCausalLM:
         """Trains to the last step and returns the model, in evaluation mode.
 
         Raises:
             DivergedError: if a training or validation loss stops being finite; nothing of that step is saved.
-            HarnessError: if another process trains in the same state folder.
+            TrainingError: if another process trains in the same state folder.
         """
         with self._alone():
             while self.step < self.config.steps:
                 report = self._one_step()
                 self.history.append({"step": report.step, "loss": report.loss, "tokens": report.tokens, **report.dev})
                 due = self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps
-                if self._state_folder and due and self._processes.rank == 0:
-                    self._save(self._state_folder)
+                if self._state and due and self._processes.rank == 0:
+                    self._state.save(self.model, self.optimizer, self._position())
                 if on_step:
                     on_step(report)
         return self.model.eval()
@@ -174,11 +166,10 @@ class Trainer:
         self.model.train()
         return out
 
-    def _one_step(self) -> Step:
+    def _one_step(self) -> TrainingStep:
         start = time.perf_counter()
-        rate = learning_rate(self.config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._schedule.rate(self.step)
+        set_learning_rate(self.optimizer, rate)
         self.model.train()
         batches = [self._packer.batch(self._rows) for _ in range(self.config.accumulate)]
         # Dropout draws from the global generator: seeded by step, so that a resumed run draws the same.
@@ -193,11 +184,10 @@ class Trainer:
             total.backward()
             losses.append(float(total.detach()))
         self._processes.add_up([p.grad for p in self.model.parameters() if p.grad is not None])
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        norm = clip_gradients(self.model.parameters(), self.config.clip_norm)
         loss = sum(self._processes.gather(sum(losses)))
         _check_finite(self.step + 1, {"loss": loss, "gradient norm": norm})
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        update(self.optimizer)
         self.step += 1
         tokens = sum(b.num_tokens for b in batches)
         self.tokens += tokens
@@ -205,7 +195,9 @@ class Trainer:
         due = self.step % self.config.eval_every == 0 or self.step == self.config.steps
         dev = self.validate() if due else {}
         _check_finite(self.step, dev)
-        return Step(self.step, self.config.steps, loss, rate, norm, self.tokens, speed, dev, self.stream.realized())
+        return TrainingStep(
+            self.step, self.config.steps, loss, rate, norm, self.tokens, speed, dev, self.stream.realized()
+        )
 
     def _tensors(self, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
         ids, documents, positions = (
@@ -221,72 +213,28 @@ class Trainer:
         else:
             yield
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         # Two processes that save into one folder would publish each other's half-written files.
-        folder = self._state_folder
-        if folder is None or self._processes.rank > 0:
-            yield
-            return
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(folder.name + ".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise HarnessError(f"Another process is training in {folder}; wait for it to end or stop it.") from None
-        try:
-            yield
-        finally:
-            lock.release()
+        return nullcontext() if self._state is None or self._processes.rank > 0 else self._state.alone()
 
-    def _save(self, folder: Path) -> None:
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        save_file(
-            {k: v.contiguous() for k, v in self.model.state_dict().items() if k != "lm_head.weight"},
-            part / "model.safetensors",
-        )
-        state = self.optimizer.state_dict()["state"]
-        save_file({f"{i}.{k}": v for i, s in state.items() for k, v in s.items()}, part / "optimizer.safetensors")
-        content = {
-            "identity": self._identity,
+    def _position(self) -> dict[str, Any]:
+        return {
             "step": self.step,
             "tokens": self.tokens,
             "stream": self.stream.state(),
             "waiting": plain(self._packer.waiting),
             "history": self.history,
         }
-        (part / "state.json").write_text(json.dumps(content), "utf-8")
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.replace(old)
-        part.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
 
     def _resume(self) -> None:
-        folder = self._state_folder
-        if folder is None:
+        if self._state is None:
             return
-        old = folder.with_name(folder.name + ".old")
-        if self._processes.rank == 0 and not folder.exists() and old.exists():
-            old.replace(folder)  # killed between the two renames of a save
+        if self._processes.rank == 0:
+            self._state.recover()
         self._processes.gather(None)  # nobody looks before
-        if not (folder / "state.json").is_file():
+        content = self._state.load(self.model, self.optimizer)
+        if content is None:
             return
-        content = json.loads((folder / "state.json").read_text("utf-8"))
-        if content["identity"] != self._identity:
-            raise HarnessError(
-                f"{folder} holds a training run of another configuration or data; choose another folder or remove it."
-            )
-        load_weights(self.model, folder / "model.safetensors")
-        saved: dict[int, dict[str, Tensor]] = {}
-        for key, value in load_file(folder / "optimizer.safetensors").items():
-            index, _, name = key.partition(".")
-            saved.setdefault(int(index), {})[name] = value
-        state = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({"state": saved, "param_groups": state["param_groups"]})
         self.step, self.tokens, self.history = content["step"], content["tokens"], content["history"]
         self.stream.restore(content["stream"])
         self._packer.waiting = [Document(d["format"], tuple(d["ids"])) for d in content["waiting"]]

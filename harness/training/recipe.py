@@ -154,8 +154,3 @@ class TrainingConfig:
     def validation_documents(self) -> int:
         """Documents of each format in a validation: no more than steps, so that a trial is not mostly validation."""
         return min(self.eval_documents, max(8, self.steps))
-
-
-#: Fields that came after the first trainings: a digest leaves them out where they have their default, so that runs
-#: begun without them still are what they were.
-LATER_FIELDS = frozenset({"cst_direction", "cst_part", "eval_documents", "prompt_dropout", "start_from"})

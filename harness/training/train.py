@@ -24,7 +24,7 @@ from harness.training.checkpoint import (
 )
 from harness.training.data import Progress, open_splits, pair, prepare_tokenizers
 from harness.training.formats import Formatter, PairedUtterance
-from harness.training.loop import Step, Trainer, deciding
+from harness.training.loop import Trainer, TrainingStep, deciding
 from harness.training.recipe import Architecture, TokenizersConfig, TrainingConfig
 from harness.version import __version__
 
@@ -142,7 +142,7 @@ def train_model(
     state: Path | None = None,
     output: Path | None = None,
     device: str = "cpu",
-    on_step: Callable[[Step], None] | None = None,
+    on_step: Callable[[TrainingStep], None] | None = None,
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Trained:

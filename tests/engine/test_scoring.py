@@ -21,9 +21,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from harness.engine import blocks, candidates, linear, memory, scoring
+from harness.engine import blocks, candidates, linear, scoring
 from harness.engine.attention import PackedDecoder
-from harness.engine.scoring import Scorer, shard
+from harness.engine.scoring import Scorer
 from harness.errors import HarnessError, InputError
 from harness.metrics.retrieval import normalize, rank_of_gold
 from harness.model import Hidden, card_names, read_card
@@ -425,31 +425,6 @@ def test_other_errors_are_not_taken_for_lack_of_memory(opt, monkeypatch):
         answers(opt, cases(1)[0])
 
 
-def test_bytes_of_a_token(opt):
-    """Keys and values: 2 · 2 layers · 32 = 128 numbers, twice; 8 · 32 = 256; 3 · 64 = 192: 704 numbers of 4 bytes."""
-    assert memory.bytes_per_token(opt.module.config) == 704 * 4
-
-
-def test_batches_fit_into_half_of_the_free_memory(opt, monkeypatch):
-    """Logits take 128 · 3 · 4 · 24 bytes and their weights 32 · 4 · 24; of 10 MB, 5 MB less these are for tokens."""
-    monkeypatch.setattr(memory, "available_bytes", lambda device: 10**7)
-    assert memory.token_budget(opt) == (5 * 10**6 - 36864 - 3072) // 2816
-    monkeypatch.setattr(memory, "available_bytes", lambda device: 0)
-    assert memory.token_budget(opt) == 16
-    monkeypatch.setattr(memory, "available_bytes", lambda device: None)
-    assert memory.token_budget(opt) == 8192
-
-
-def test_passes_hold_equally_many_bytes(opt, monkeypatch):
-    """448 numbers of 4 bytes a token, 1,792 bytes: keys and values are the batch's."""
-    monkeypatch.setattr(memory, "_PASS_BYTES", 10**6)
-    assert memory.pass_tokens(opt) == 10**6 // 1792
-    monkeypatch.setattr(memory, "_PASS_BYTES", 1)
-    assert memory.pass_tokens(opt) == 16
-    monkeypatch.setattr(memory, "_PASS_BYTES", 10**9)
-    assert memory.pass_tokens(opt) == 8192
-
-
 def test_linear_layers_multiply_by_onednn_while_scoring_alone(opt):
     requests, _ = cases(2)
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
@@ -457,41 +432,6 @@ def test_linear_layers_multiply_by_onednn_while_scoring_alone(opt):
     names = {event.key for event in found.key_averages()}
     assert {"mkldnn::_reorder_linear_weight", "mkldnn::_linear_pointwise", "aten::addmm"} <= names
     assert not [layer for layer in opt.module.modules() if "forward" in vars(layer)]
-
-
-def test_the_system_tells_its_memory():
-    assert memory.available_bytes("cpu") > 2**20
-
-
-@settings(max_examples=20, deadline=None)
-@given(prompts=st.integers(0, 12), world=st.integers(1, 5), ranked=st.booleans())
-def test_shards_hold_every_request_once_and_their_priors(prompts, world, ranked):
-    requests, _ = cases(1, prompts=prompts)
-    if not ranked:
-        requests = [Request(**{**fields(r), "ranking": None}) for r in requests]
-    shards = [shard(requests, rank, world) for rank in range(world)]
-    ids = [r.id for s in shards for r in s if r.id != "prior"]
-    assert sorted(ids) == sorted(r.id for r in requests[1:])
-    assert sum(r.id == "prior" for s in shards for r in s) >= 1
-    for part in shards:
-        assert part == [r for r in requests if r in part]
-        assert len(part) - 1 <= -(-prompts // world)
-        if ranked and any(r.ranking for r in part):
-            assert part[0].id == "prior"
-
-
-def test_shards_together_give_the_same_answers(opt):
-    requests, extents = cases(13)
-    found: dict = {}
-    for rank in range(2):
-        found |= answers(opt, shard(requests, rank, 2))
-    check(opt, requests, extents, found)
-
-
-@pytest.mark.parametrize("rank", [-1, 2])
-def test_a_shard_that_does_not_exist_is_an_error(rank):
-    with pytest.raises(InputError, match="Ranks go from 0 to 1"):
-        shard([], rank, 2)
 
 
 def test_cra_has_the_same_numbers_with_and_without_pruning():

@@ -16,7 +16,7 @@ from harness.sweep.run import start_sweep
 from harness.sweep.status import status
 from harness.sweep.trial import TrialSpec, run_trial, saved_step, trial_folder
 from harness.sweep.worker import Worker
-from harness.training.loop import Step
+from harness.training.loop import TrainingStep
 from harness.training.train import training_data
 from tests.toy_sweep import quick_faults, toy_folder, toy_spec
 
@@ -58,8 +58,8 @@ def assert_same(result, expected):
 def test_two_processes_give_what_one_gives(toy):
     with started(toy, "two") as sweep:
         spec = TrialSpec(0, 0, UNIFORM, 0, "proxy", "design")
-        seen: list[Step] = []
-        expected: list[Step] = []
+        seen: list[TrainingStep] = []
+        expected: list[TrainingStep] = []
         result = run_job(sweep.folder, spec, TrialJob(2), on_step=seen.append, check=lambda: None)
         assert sorted(p.name for p in trial_folder(sweep.folder, 0).iterdir()) == ["checkpoint-0", "trial.json"]
         assert_same(result, alone(sweep, expected.append))
@@ -103,7 +103,7 @@ def test_a_job_waits_for_a_silent_worker_ends_with_a_dead_one_and_is_taken_up(to
         with FileLock(state.with_name("state-0.lock"), timeout=PATIENCE_S):  # its first process held it
             pass
         again = TrialSpec(0, 1, UNIFORM, 0, "proxy", "design")
-        seen: list[Step] = []
+        seen: list[TrainingStep] = []
         result = run_job(sweep.folder, again, TrialJob(2), on_step=seen.append, check=lambda: None)
         assert result.resumed_from == stands
         assert {step.step for step in seen} == {n for n in range(20, 201, 20) if n > stands}

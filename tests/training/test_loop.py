@@ -12,7 +12,7 @@ import torch
 
 from harness.engine.packing import PackedBatch
 from harness.errors import ConfigError, CorpusError, HarnessError
-from harness.training.loop import DivergedError, Step, Trainer, learning_rate, optimizer_for
+from harness.training.loop import DivergedError, Trainer, TrainingStep, optimizer_for, schedule_of
 from harness.training.recipe import Architecture, Mixture
 from tests.training.toy import ARCHITECTURE, DROPPING, config, formatter, trainer, utterances
 
@@ -30,43 +30,7 @@ def finished(*arguments, **settings) -> Trainer:
     return run
 
 
-# --- learning rate and optimizer --------------------------------------------------------------------------------------
-
-RATES = {"learning_rate": 1.0, "min_learning_rate": 0.2, "warmup_steps": 4, "steps": 12}
-
-
-def rates(**settings) -> list[float]:
-    made = config(**{**RATES, **settings})
-    return [learning_rate(made, step) for step in range(made.steps)]
-
-
-def test_the_rate_rises_linearly_to_the_peak():
-    assert rates()[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
-    assert rates(warmup_steps=0)[0] == 1.0
-
-
-def test_cosine_falls_to_the_floor():
-    """Eight steps after the warm-up; step 8 is half of the way: 0.2 + 0.8 · (1 + cos(π/2)) / 2 = 0.6.
-
-    Step 6 is a quarter of it: 0.2 + 0.8 · (1 + cos(π/4)) / 2 = 0.882843; step 12, one past the last, is the floor.
-    """
-    found = rates()
-    assert found[8] == pytest.approx(0.6)
-    assert found[6] == pytest.approx(0.882843, abs=1e-6)
-    assert found[4:] == sorted(found[4:], reverse=True)
-    assert learning_rate(config(**RATES), 12) == pytest.approx(0.2)
-    assert learning_rate(config(**RATES), 99) == pytest.approx(0.2)
-
-
-def test_constant_stays_at_the_peak():
-    assert rates(schedule="constant")[3:] == [1.0] * 9
-
-
-def test_wsd_is_constant_then_falls_linearly():
-    """A third of 12 steps decays: steps 8, 9, 10, 11 have 4/4, 3/4, 2/4, 1/4 of the way from 0.2 to 1 left."""
-    found = rates(schedule="wsd", decay_share=1 / 3)
-    assert found[3:9] == [1.0] * 6
-    assert found[9:] == pytest.approx([0.8, 0.6, 0.4])
+# --- optimizer --------------------------------------------------------------------------------------------------------
 
 
 def test_only_matrices_decay():
@@ -88,12 +52,12 @@ def test_the_loss_falls():
 
 
 def test_every_step_is_reported():
-    steps: list[Step] = []
+    steps: list[TrainingStep] = []
     run = trainer()
     run.run(steps.append)
     assert [s.step for s in steps] == [1, 2, 3, 4, 5, 6]
     assert {s.steps for s in steps} == {6}
-    assert [s.learning_rate for s in steps] == [learning_rate(config(), i) for i in range(6)]
+    assert [s.learning_rate for s in steps] == [schedule_of(config()).rate(i) for i in range(6)]
     assert all(s.tokens_per_s > 0 and s.grad_norm > 0 for s in steps)
     assert [bool(s.dev) for s in steps] == [False, False, True, False, False, True]
     assert steps[-1].tokens == run.tokens
@@ -289,7 +253,7 @@ def test_a_save_cut_short_anywhere_loses_at_most_itself(tmp_path, monkeypatch, s
 
     for module, name in [(shutil, "rmtree"), (Path, "mkdir"), (Path, "replace"), (Path, "write_text")]:
         monkeypatch.setattr(module, name, dying(getattr(module, name)))
-    monkeypatch.setattr("harness.training.loop.save_file", dying(sys.modules["harness.training.loop"].save_file))
+    monkeypatch.setattr("harness.training.state.save_file", dying(sys.modules["harness.training.state"].save_file))
     try:
         run.run()
     except KeyboardInterrupt:
@@ -307,7 +271,7 @@ def test_a_save_cut_short_anywhere_loses_at_most_itself(tmp_path, monkeypatch, s
 
 def test_a_half_written_save_does_not_count(tmp_path):
     finished(tmp_path / "state", steps=3)
-    part = tmp_path / "state.part"
+    part = tmp_path / "state.12345.part"
     shutil.copytree(tmp_path / "state", part)
     (part / "state.json").write_text("{")
     assert trainer(tmp_path / "state", steps=3).step == 3
