@@ -122,7 +122,7 @@ def train_speech_tokenizer(
     with printer.progress() as progress:
         summary = train_tokenizer(
             corpus, split, config, Path(output), seed=seed, limit=limit, device=device,
-            progress=lambda done, total: progress.update("units", done, total),
+            progress=lambda _, done, total: progress.update("units", done, total),
         )  # fmt: skip
     printer.data(summary)
 

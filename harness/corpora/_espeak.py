@@ -36,7 +36,7 @@ _JOBS_PER_WORKER = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SpeechJob:
     """One utterance to speak: `rate` in words per minute, `pitch` 0-99, `path` of the WAV to write."""
 
     text: str
@@ -212,7 +212,7 @@ def word_times(text: str, events: Iterable[tuple[int, int]], end_s: float) -> tu
     return tuple(pairwise(edges))
 
 
-def speak(jobs: Sequence[Job], *, workers: int | None = None) -> list[Spoken]:
+def speak(jobs: Sequence[SpeechJob], *, workers: int | None = None) -> list[Spoken]:
     """Writes the WAV of each job, in parallel; the answers stand in the order of the jobs.
 
     Raises:
@@ -226,7 +226,7 @@ def speak(jobs: Sequence[Job], *, workers: int | None = None) -> list[Spoken]:
     return [answers[i % number][i // number] for i in range(len(jobs))]
 
 
-def _run_worker(jobs: Sequence[Job]) -> list[Spoken]:
+def _run_worker(jobs: Sequence[SpeechJob]) -> list[Spoken]:
     path = os.pathsep.join(part or os.getcwd() for part in sys.path)
     done = subprocess.run(
         [sys.executable, "-P", "-m", "harness.corpora._espeak"],
@@ -249,7 +249,7 @@ def _serve() -> None:
     import soundfile
 
     for line in sys.stdin:
-        job = Job(**json.loads(line))
+        job = SpeechJob(**json.loads(line))
         samples, spoken = synthesize(job.text, voice=job.voice, rate=job.rate, pitch=job.pitch)
         soundfile.write(job.path, samples, spoken.sample_rate, subtype="PCM_16", format="WAV")
         sys.stdout.write(json.dumps([spoken.num_samples, spoken.sample_rate, spoken.words]) + "\n")

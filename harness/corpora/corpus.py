@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock
-
 from harness.config import file_digest, home
 from harness.corpora.manifest import Utterance, read_manifest
 from harness.errors import CorpusError
+from harness.files import lock_of, write_json
 from harness.registry import Registry
 
 
@@ -136,7 +134,7 @@ def prepare_corpus(name: str, root: Path | None, splits: Sequence[str] = ()) -> 
     for split in splits:
         _check_split(adapter.info, split)
     folder = prepared_folder(_plain_name(name, adapter))
-    with _lock(folder):
+    with lock_of(folder / "corpus.json"):
         _prepare(adapter, root, folder, splits)
     return folder
 
@@ -189,7 +187,7 @@ def _generate(adapter: CorpusAdapter, folder: Path, split: str, older: PreparedS
         if older is not None:
             why = f"was prepared by version {older.version} of its adapter; this is version {adapter.info.version}"
         raise CorpusError(f"Split '{split}' of corpus '{name}' {why}. Run: harness data prepare {name} --root DIR")
-    with _lock(folder):
+    with lock_of(folder / "corpus.json"):
         # Another process may have made it while this one waited.
         found = splits_in(folder).get(split)
         if found is None or found.version != adapter.info.version:
@@ -209,9 +207,7 @@ def _prepare(adapter: CorpusAdapter, root: Path | None, folder: Path, splits: Se
     facts = _facts(folder)
     for split, notes in made.notes.items():
         facts[split] = {"root": place.as_posix(), "notes": list(notes), "version": adapter.info.version}
-    part = folder / f"corpus.json.{os.getpid()}.part"
-    part.write_text(json.dumps({"name": folder.name, "splits": facts}, indent=1, ensure_ascii=False), "utf-8")
-    part.replace(folder / "corpus.json")
+    write_json(folder / "corpus.json", {"name": folder.name, "splits": facts})
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -226,11 +222,6 @@ def _facts(folder: Path) -> dict[str, Any]:
         }
     except (ValueError, KeyError, TypeError):
         raise CorpusError(f"{path} is damaged; delete it and prepare the corpus again.") from None
-
-
-def _lock(folder: Path) -> FileLock:
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / ".lock")
 
 
 def _plain_name(name: str, adapter: CorpusAdapter) -> str:

@@ -106,9 +106,11 @@ def _plan_one(split: str, index: int, sentence: _grammar.Sentence) -> _Plan:
     return _Plan(f"demo{VERSION}-{split}-{index:04d}", sentence, speaker, speaker.pitch + rng.randint(-2, 2))
 
 
-def _job(plan: _Plan, folder: Path) -> _espeak.Job:
+def _job(plan: _Plan, folder: Path) -> _espeak.SpeechJob:
     speaker = plan.speaker
-    return _espeak.Job(plan.sentence.text, speaker.voice, speaker.rate, plan.pitch, str(folder / f"{plan.id}.wav"))
+    return _espeak.SpeechJob(
+        plan.sentence.text, speaker.voice, speaker.rate, plan.pitch, str(folder / f"{plan.id}.wav")
+    )
 
 
 def _utterance(plan: _Plan, spoken: _espeak.Spoken, split: str) -> Utterance:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import ManifestError
+from harness.files import new_text_file
 
 SENTIMENTS = ("Negative", "Neutral", "Positive")
 #: Aligners round times up to their frame, so words may overlap or outlast the audio by this much, in seconds.
@@ -76,17 +76,10 @@ class Utterance:
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Writes the manifest whole or not at all (a temporary file, then renamed)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Named by process, so that two that write the same manifest do not write into each other's half.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            for utterance in utterances:
-                stream.write(json.dumps(utterance.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Writes a manifest whole or not at all."""
+    with new_text_file(path) as stream:
+        for utterance in utterances:
+            stream.write(json.dumps(utterance.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_manifest(path: Path) -> list[Utterance]:

@@ -13,7 +13,6 @@ cuts only what is not there yet. Text is `normalized_text`, normalized further a
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from harness.corpora.distribution import Entry, Rules, check_present, first_few,
 from harness.corpora.manifest import SENTIMENTS, TIME_GRACE_S
 from harness.corpora.slue import SPLITS, Distribution, Row, normalize_text
 from harness.errors import AudioError, CorpusError
+from harness.files import new_path
 
 DISTRIBUTION = Distribution(
     name="slue-voxceleb",
@@ -148,10 +148,8 @@ def _cut(folder: Path, out: Path, entry: Entry, start_s: float, end_s: float) ->
         target = out / "audio" / entry.split / f"{entry.id}.{first}-{last}.flac"
         if not (target.is_file() and target.stat().st_mtime >= source.stat().st_mtime):
             samples, _ = soundfile.read(str(source), start=first, stop=last, dtype="int32", always_2d=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f"{target.name}.{os.getpid()}.part")
-            soundfile.write(str(part), samples, rate, format="FLAC", subtype=info.subtype)
-            part.replace(target)
+            with new_path(target) as part:
+                soundfile.write(str(part), samples, rate, format="FLAC", subtype=info.subtype)
     except (soundfile.SoundFileError, ValueError) as error:  # ValueError: a subtype that FLAC does not have
         raise AudioError(f"{source} is not readable as FLAC: {error}") from None
     return replace(entry, audio=target.relative_to(out).as_posix()), end_s > frames / rate + TIME_GRACE_S

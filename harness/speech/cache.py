@@ -14,13 +14,14 @@ from harness.segments import UnitSpan
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS units (audio TEXT PRIMARY KEY, units BLOB NOT NULL, durations BLOB NOT NULL)"
 _QUERY_KEYS = 500
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class UnitCache:
     """Units of whole audio files of one unit system, safe for several processes on one machine.
 
     The folder is named after the system and the rows after the SHA-256 of the audio file: neither another codebook nor
-    a replaced file can be answered with old units.
+    a replaced file can be given old units.
     """
 
     def __init__(self, system: str, rate_hz: float) -> None:
@@ -28,7 +29,7 @@ class UnitCache:
         self.path = cache_folder() / "units" / system / "units.sqlite3"
 
     def get(self, audio_digests: Iterable[str]) -> dict[str, UnitSpan]:
-        """The units known, by the SHA-256 of the audio file's bytes."""
+        """The cached units, by the SHA-256 of the audio file's bytes."""
         keys = list(audio_digests)
         if not keys or not self.path.is_file():
             return {}
@@ -42,7 +43,7 @@ class UnitCache:
         return found
 
     def put(self, spans: Mapping[str, UnitSpan]) -> None:
-        """Adds units by the SHA-256 of their audio; what is there already stays."""
+        """Adds units by the SHA-256 of their audio; existing rows stay."""
         rows = [(audio, _pack(span.units), _pack(span.durations)) for audio, span in spans.items()]
         with closing(self._connect()) as connection, connection:
             connection.executemany("INSERT OR IGNORE INTO units VALUES (?, ?, ?)", rows)
@@ -61,7 +62,7 @@ class UnitCache:
                 connection.execute(_SCHEMA)
                 return connection
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or attempt == 49:
+                if error.sqlite_errorcode & 0xFF not in _LOCKED or attempt == 49:
                     connection.close()
                     raise
                 time.sleep(0.05)

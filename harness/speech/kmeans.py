@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from harness.errors import CheckpointError, InputError
+from harness.errors import CheckpointError, TokenizerError
 
 _CHUNK_FRAMES = 16_384
 
@@ -33,18 +33,18 @@ def train_kmeans(
     initializations. Bit-identical for the same input and seed.
 
     Raises:
-        InputError: if there are fewer frames than clusters or a value is not finite.
+        TokenizerError: if there are fewer frames than clusters or a value is not finite.
     """
     # Imported here: it takes longer than torch does, and whoever only encodes needs none of it.
     from sklearn.cluster import MiniBatchKMeans
 
     array = np.ascontiguousarray(torch.as_tensor(features).cpu().numpy(), dtype=np.float32)
     if array.ndim != 2 or not 1 <= n_clusters <= len(array):
-        raise InputError(
+        raise TokenizerError(
             f"k-means needs (frames, dim) with at least one frame per cluster: {array.shape}, {n_clusters}."
         )
     if not np.isfinite(array).all():
-        raise InputError("k-means got NaN or infinite features.")
+        raise TokenizerError("k-means got NaN or infinite features.")
     model = MiniBatchKMeans(
         n_clusters=n_clusters,
         init="k-means++",
@@ -65,7 +65,7 @@ def train_kmeans(
 def assign(features: Tensor, centroids: Tensor) -> Tensor:
     """The nearest centroid of each frame: `(n, dim)` and `(k, dim)` to `(n,)` of int64; the lower index wins ties."""
     if features.shape[-1] != centroids.shape[-1]:
-        raise InputError(f"Features have {features.shape[-1]} dimensions, centroids {centroids.shape[-1]}.")
+        raise TokenizerError(f"Features have {features.shape[-1]} dimensions, centroids {centroids.shape[-1]}.")
     centroids = centroids.to(features.device, features.dtype)
     # |x - c|^2 without |x|^2, which is the same for every c.
     bias = centroids.square().sum(dim=1)

@@ -1,7 +1,7 @@
-"""Audio for units by looking up where real speech has the same units: a concatenation of cuttings, no vocoder.
+"""Audio for units by unit selection: segments of recordings that have the same units, concatenated. No vocoder.
 
-Units are deduplicated, as models make them; each cutting brings the durations it had where it was spoken. What is heard
-shows what a model said, in somebody else's words: it says nothing of how natural a model sounds.
+Units are deduplicated, as models make them; each segment has the durations of its recording. The audio shows which
+units a model generated, and says nothing of how natural a model sounds.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from harness.errors import InputError, UnitSystemError
+from harness.errors import SampleError, UnitSystemError
 from harness.segments import AudioSpan, UnitSpan
 from harness.speech.audio import load_audio
 from harness.speech.units import unit_to_char
 
 Wave = NDArray[np.float32]
 
-#: Neighboring cuttings fade into each other for so long; no frame of any extractor is shorter.
+#: Length of the cross-fade between neighboring segments; no frame of any extractor is shorter.
 _FADE_S = 0.01
-#: Stands between utterances, in no unit's place.
+#: Separates utterances; stands for no unit.
 _GAP = "\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Cutting:
+class UnitSegment:
     """Frames `[first, last)` of a recording."""
 
     path: Path
@@ -41,36 +41,36 @@ class Cutting:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What was put together: mono samples, of how many cuttings, and how many units no recording holds."""
+    """Concatenated audio: mono samples, the number of segments, and the number of units that no recording holds."""
 
     wave: Wave
     sample_rate: int
-    num_cuttings: int
+    num_segments: int
     num_missing: int
 
     def flac(self) -> bytes:
-        """A FLAC file of 16 bits; the same sound is the same bytes."""
+        """A FLAC file of 16 bits; the same sound gives the same bytes."""
         out = io.BytesIO()
         sf.write(out, self.wave, self.sample_rate, format="FLAC", subtype="PCM_16")
         return out.getvalue()
 
 
 class UnitLookup:
-    """Units of recordings by where they are spoken.
+    """Finds units in recordings.
 
     Args:
-        recordings: units of whole audio files, all of one unit system; best of one speaker. The first of equally long
-            matches is taken, in this order.
+        recordings: units of whole audio files, all of one unit system, preferably of one speaker. Of equally long
+            matches the first in this order is taken.
         sample_rate: of the sounds made, in Hz.
 
     Raises:
-        InputError: if there is nothing to look up in.
+        SampleError: if there are no recordings.
         UnitSystemError: if the recordings' units are of several systems.
     """
 
     def __init__(self, recordings: Mapping[Path, UnitSpan], *, sample_rate: int) -> None:
         if not recordings:
-            raise InputError("Units cannot be looked up in no recordings.")
+            raise SampleError("Units cannot be looked up: there are no recordings.")
         self._paths, spans = list(recordings), list(recordings.values())
         self.sample_rate, self.rate_hz, self.system = sample_rate, spans[0].rate_hz, spans[0].system
         for span in spans:
@@ -81,33 +81,34 @@ class UnitLookup:
         self._frames = [list(accumulate(span.durations, initial=0)) for span in spans]
         self._waves: dict[Path, Wave] = {}
 
-    def cuttings(self, units: Sequence[int]) -> tuple[list[Cutting], int]:
-        """As few cuttings as spell the units, and how many units no recording holds.
+    def segments(self, units: Sequence[int]) -> tuple[list[UnitSegment], int]:
+        """The fewest segments that spell the units, and the number of units that no recording holds.
 
-        The longest match at each place is taken, which gives the fewest cuttings: what is left of a match is one too.
+        The longest match at each position is taken, which gives the fewest segments, since every part of a match is a
+        match.
         """
         text, found, missing, at = _text(units), [], 0, 0
         while at < len(text):
-            place, length = self._longest(text, at)
+            position, length = self._longest(text, at)
             if length:
-                found.append(self._cutting(place, length))
+                found.append(self._segment(position, length))
             else:
                 missing += 1
             at += max(1, length)
         return found, missing
 
     def sound(self, span: UnitSpan) -> Sound | None:
-        """The units of a span as they were spoken elsewhere; None where no recording holds any of them.
+        """The units of a span as recorded elsewhere; None where no recording holds any of them.
 
         Raises:
             UnitSystemError: if the units are of another system.
         """
         self._check(span)
-        cuttings, missing = self.cuttings(span.units)
-        if not cuttings:
+        segments, missing = self.segments(span.units)
+        if not segments:
             return None
-        wave = _joined([self._samples(c) for c in cuttings], 2 * self._half_fade)
-        return Sound(wave, self.sample_rate, len(cuttings), missing)
+        wave = _joined([self._samples(s) for s in segments], 2 * self._half_fade)
+        return Sound(wave, self.sample_rate, len(segments), missing)
 
     @property
     def _half_fade(self) -> int:
@@ -118,29 +119,29 @@ class UnitLookup:
             raise UnitSystemError(f"Units of system {span.system} cannot be looked up among those of {self.system}.")
 
     def _longest(self, text: str, at: int) -> tuple[int, int]:
-        place = length = 0
+        position = length = 0
         while at + length < len(text):
             # A longer match begins no earlier than the first shorter one.
-            longer = self._text.find(text[at : at + length + 1], place)
+            longer = self._text.find(text[at : at + length + 1], position)
             if longer < 0:
                 break
-            place, length = longer, length + 1
-        return place, length
+            position, length = longer, length + 1
+        return position, length
 
-    def _cutting(self, place: int, length: int) -> Cutting:
-        which = bisect_right(self._starts, place) - 1
-        first, frames = place - self._starts[which], self._frames[which]
-        return Cutting(self._paths[which], frames[first], frames[first + length])
+    def _segment(self, position: int, length: int) -> UnitSegment:
+        which = bisect_right(self._starts, position) - 1
+        first, frames = position - self._starts[which], self._frames[which]
+        return UnitSegment(self._paths[which], frames[first], frames[first + length])
 
-    def _samples(self, cutting: Cutting) -> Wave:
-        """The cutting's samples and half a fade on either side; silence where the recording has none.
+    def _samples(self, segment: UnitSegment) -> Wave:
+        """The segment's samples and half a fade on either side; silence where the recording has none.
 
         It begins and ends midway between the centers of frames, as spans of units do.
         """
-        if cutting.path not in self._waves:
-            self._waves[cutting.path] = load_audio(AudioSpan(cutting.path), self.sample_rate).numpy()
-        wave, half = self._waves[cutting.path], self._half_fade
-        first, last = (round(frame * self.sample_rate / self.rate_hz) for frame in (cutting.first, cutting.last))
+        if segment.path not in self._waves:
+            self._waves[segment.path] = load_audio(AudioSpan(segment.path), self.sample_rate).numpy()
+        wave, half = self._waves[segment.path], self._half_fade
+        first, last = (round(frame * self.sample_rate / self.rate_hz) for frame in (segment.first, segment.last))
         inside = wave[max(0, first - half) : last + half]
         before = max(0, half - first)
         return np.pad(inside, (before, last - first + 2 * half - before - len(inside)))

@@ -43,7 +43,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise CheckpointError(
-            f"{folder} is no speech tokenizer: it has no tokenizer.json. Make one with 'harness tokenizer'."
+            f"{folder} is not a speech tokenizer: it has no tokenizer.json. Make one with 'harness tokenizer'."
         )
     try:
         record = json.loads(path.read_text("utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -13,31 +12,33 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from harness.config import build, digest, file_digest, plain
-from harness.errors import CheckpointError, InputError, UnitSystemError
+from harness.errors import CheckpointError, SegmentError, TokenizerError, UnitSystemError
+from harness.files import write_json
+from harness.progress import ProgressCallback
 from harness.segments import AudioSpan, UnitSpan
 from harness.speech.audio import audio_info, check_span
 from harness.speech.cache import UnitCache
 from harness.speech.config import TokenizerConfig
-from harness.speech.features import Extractor, extractor_digest, load_extractor, weights_path
+from harness.speech.extractor import load_extractor
+from harness.speech.features import Extractor, extractor_digest
 from harness.speech.kmeans import assign, centroids_digest, load_centroids, save_centroids, train_kmeans
 from harness.speech.reading import audio_batches, sample_frames
 from harness.speech.record import FORMAT, read_record
+from harness.speech.self_supervised import weights_path
 from harness.speech.units import UnitSubwords
 
-#: Called with (audio files done, audio files in all).
-Progress = Callable[[int, int], None]
 _DIGEST_LENGTH = 16
 _PACKAGES = ("torch", "torchaudio", "scikit-learn", "sentencepiece", "soundfile", "numpy")
 
 
 @dataclass(frozen=True)
 class EncodeStats:
-    """What one call of `SpeechTokenizer.encode` did.
+    """What one call of `SpeechTokenizer.encode` computed.
 
     Attributes:
-        num_files: distinct audio files asked for.
+        num_files: distinct audio files.
         num_cached: how many of them needed no computing: in the cache, or copies of another.
-        audio_s: seconds of audio that were computed, the cached ones left out.
+        audio_s: seconds of audio that were computed, cached files excluded.
         wall_s: seconds the whole call took.
     """
 
@@ -89,7 +90,7 @@ class SpeechTokenizer:
         seed: int,
         *,
         device: str = "cpu",
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> SpeechTokenizer:
         """A tokenizer learned from speech: the codebook from a random part of it, the subwords from all of it.
 
@@ -98,14 +99,14 @@ class SpeechTokenizer:
             config: what to train.
             seed: of the draw of utterances and of k-means.
             device: where a self-supervised extractor runs.
-            progress: called with files done and files in all.
+            progress: called with the number of audio files done.
 
         Raises:
-            InputError: if there is too little speech for the codebook or for the subwords.
+            TokenizerError: if there is too little speech for the codebook or for the subwords.
             AudioError: if a file cannot be used.
         """
         if not audio:
-            raise InputError("A speech tokenizer cannot be trained on no audio.")
+            raise TokenizerError("A speech tokenizer cannot be trained on no audio.")
         extractor = load_extractor(config.features, device=device)
         centroids = train_kmeans(
             sample_frames(audio, config, extractor, seed),
@@ -185,18 +186,18 @@ class SpeechTokenizer:
         batch_seconds: float = 120.0,
         device: str = "cpu",
         cache: bool = True,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
         report: Callable[[EncodeStats], None] | None = None,
     ) -> list[UnitSpan]:
         """Units of audio spans: those of each whole file, computed once, then cut.
 
         Args:
             spans: parts of files, in any order, files repeated or not.
-            batch_seconds: audio per batch; a longer file is a batch of its own. Moves no unit.
+            batch_seconds: audio per batch; a longer file is a batch of its own. Has no effect on units.
             device: where a self-supervised extractor runs.
             cache: whether to read and write the cache under `$HARNESS_HOME/cache/units/<system>`.
-            progress: called with files done and files in all.
-            report: called once at the end.
+            progress: called with the number of audio files done.
+            report: called at the end.
 
         Raises:
             AudioError: if a file cannot be used or a span lies outside of its file.
@@ -219,7 +220,7 @@ class SpeechTokenizer:
             audio_s += sum(map(len, waves)) / self.config.features.sample_rate
             num_done += len(batch)
             if progress:
-                progress(num_done, len(paths))
+                progress("audio files", num_done, len(paths))
         out = [_cut(span, known[digests[span.path]]) for span in spans]
         if report:
             report(EncodeStats(len(paths), num_cached, audio_s, time.perf_counter() - start))
@@ -247,9 +248,7 @@ class SpeechTokenizer:
             "versions": {package: version(package) for package in _PACKAGES},
         }
         # Written last: a folder with this file is whole.
-        part = folder / "tokenizer.json.part"
-        part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        part.replace(folder / "tokenizer.json")
+        write_json(folder / "tokenizer.json", record)
 
     @classmethod
     def load(cls, folder: Path, *, weights: Path | None = None) -> SpeechTokenizer:
@@ -257,7 +256,7 @@ class SpeechTokenizer:
 
         Args:
             folder: as written by `save`.
-            weights: where the extractor's weights lie on this machine, if not where they lay when training.
+            weights: path of the extractor's weights on this machine; defaults to the one used in training.
 
         Raises:
             CheckpointError: if a file is absent, of another format, or altered since it was saved.
@@ -293,7 +292,7 @@ class SpeechTokenizer:
             if extractor.digest != extractor_digest(self.config.features, self.weights_sha256):
                 raise CheckpointError(
                     f"{weights_path(self.config.features)} is not the {self.config.features.kind} that this tokenizer "
-                    f"was trained with (SHA-256 {self.weights_sha256}); its units would be others."
+                    f"was trained with (SHA-256 {self.weights_sha256}); its units would differ."
                 )
             self._extractors[device] = extractor
         return self._extractors[device]
@@ -306,7 +305,7 @@ def _cut(span: AudioSpan, whole: UnitSpan) -> UnitSpan:
     check_span(span, whole.seconds + 1 / whole.rate_hz)
     cut = whole.cut(span.start_s, span.end_s)
     if not cut.units:
-        raise InputError(
+        raise SegmentError(
             f"{span.path}: the span {span.start_s:g}-{span.end_s} s holds the center of no frame; a frame lasts "
             f"{1 / whole.rate_hz:g} s."
         )

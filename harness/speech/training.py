@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.corpora.corpus import open_corpus
+from harness.progress import ProgressCallback
 from harness.segments import AudioSpan
 from harness.speech.config import TokenizerConfig
 from harness.speech.record import describe
-from harness.speech.tokenizer import Progress, SpeechTokenizer
+from harness.speech.tokenizer import SpeechTokenizer
 
 
 def train_tokenizer(
@@ -23,7 +24,7 @@ def train_tokenizer(
     seed: int,
     limit: int | None = None,
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Trains a tokenizer on a corpus split, saves it, and returns a summary.
 
@@ -31,11 +32,11 @@ def train_tokenizer(
         corpus_name: a corpus, or a manifest by path.
         split: its split.
         config: what to train.
-        out_folder: where the tokenizer goes.
+        out_folder: of the tokenizer.
         seed: of every draw.
-        limit: train on this many utterances, drawn at random; None takes all.
+        limit: number of utterances to train on, drawn at random; None: no limit.
         device: where a self-supervised extractor runs.
-        progress: called with files done and files in all.
+        progress: called with the number of audio files done.
     """
     start = time.perf_counter()
     corpus = open_corpus(corpus_name, split)

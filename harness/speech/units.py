@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import sentencepiece
 
 from harness.config import digest
-from harness.errors import CheckpointError, InputError
+from harness.errors import CheckpointError, TokenizerError
 
 SubwordKind = Literal["unigram", "bpe", "none"]
 
@@ -47,7 +47,7 @@ class UnitSubwords:
 
     def __init__(self, n_units: int, model: bytes | None = None) -> None:
         if not 1 <= n_units <= MAX_UNITS:
-            raise InputError(f"Subwords hold 1 to {MAX_UNITS} units; found {n_units}.")
+            raise TokenizerError(f"Subwords hold 1 to {MAX_UNITS} units; found {n_units}.")
         self.n_units = n_units
         self.model = model
         self._processor = None if model is None else _processor(model)
@@ -76,18 +76,20 @@ class UnitSubwords:
             max_piece_units: longest piece, in units (SentencePiece's default).
 
         Raises:
-            InputError: if there is nothing to learn from, a unit is out of range, or the vocabulary is too small for
-                the units or larger than the data supports.
+            TokenizerError: if there is nothing to learn from, a unit is out of range, or the vocabulary is too small
+                for the units or larger than the data supports.
         """
         if kind not in get_args(SubwordKind):
-            raise InputError(f"'{kind}' is no kind of unit subwords; use one of {', '.join(get_args(SubwordKind))}.")
+            raise TokenizerError(
+                f"'{kind}' is not a kind of unit subwords; use one of {', '.join(get_args(SubwordKind))}."
+            )
         if kind == "none":
             return cls(n_units)
         if vocab_size is None or vocab_size < n_units:
-            raise InputError(f"{n_units} units need a 'vocab_size' of at least {n_units}; found {vocab_size}.")
+            raise TokenizerError(f"{n_units} units need a 'vocab_size' of at least {n_units}; found {vocab_size}.")
         lines = [_text(sequence, n_units) for sequence in sequences if len(sequence)]
         if not lines:
-            raise InputError("Unit subwords cannot be learned from no sequences.")
+            raise TokenizerError("Unit subwords cannot be learned from no sequences.")
         # Each unit once more on a line of its own: all are in the alphabet, also those that the data never show.
         lines += [unit_to_char(unit) for unit in range(n_units)]
         return cls(n_units, _train(lines, vocab_size=vocab_size, kind=kind, max_piece_units=max_piece_units))
@@ -113,7 +115,7 @@ class UnitSubwords:
         """Piece ids of a unit sequence.
 
         Raises:
-            InputError: if a unit is out of range.
+            TokenizerError: if a unit is out of range.
         """
         text = _text(units, self.n_units)
         if self._processor is None:
@@ -125,12 +127,12 @@ class UnitSubwords:
         """Units of a sequence of piece ids.
 
         Raises:
-            InputError: if an id is out of range.
+            TokenizerError: if an id is out of range.
         """
         units: list[int] = []
         for i in ids:
             if not 0 <= i < len(self._pieces):
-                raise InputError(f"{i} is not a unit piece; ids go from 0 to {len(self._pieces) - 1}.")
+                raise TokenizerError(f"{i} is not a unit piece; ids go from 0 to {len(self._pieces) - 1}.")
             units.extend(self._pieces[i])
         return units
 
@@ -162,7 +164,7 @@ class UnitSubwords:
 def _text(units: Sequence[int], n_units: int) -> str:
     for unit in units:
         if not 0 <= unit < n_units:
-            raise InputError(f"Unit {unit} is out of range; this codebook has units 0 to {n_units - 1}.")
+            raise TokenizerError(f"Unit {unit} is out of range; this codebook has units 0 to {n_units - 1}.")
     return "".join(map(unit_to_char, units))
 
 
@@ -210,7 +212,7 @@ def _train(lines: list[str], *, vocab_size: int, kind: str, max_piece_units: int
         # SentencePiece counts its unknown piece, callers do not.
         advice = f"they support at most {int(limit[1]) - 1}" if limit else str(error)
         other = "'bpe' (which finds more pieces in little data) or 'none'" if kind == "unigram" else "'none'"
-        raise InputError(
+        raise TokenizerError(
             f"These unit sequences do not support {vocab_size} {kind} pieces: {advice}. Ask for fewer pieces, give "
             f"more speech, or use {other}."
         ) from None

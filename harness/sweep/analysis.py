@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.stats import spearmanr
 
-from harness.errors import InputError
+from harness.errors import SweepError
 from harness.stats import holm
 from harness.sweep.comparison import SeedComparison, welch
 from harness.sweep.cross_validation import FAMILIES, CrossValidated, best_surface
@@ -144,13 +144,13 @@ def analyze(
         seed: of draws from posteriors.
 
     Raises:
-        InputError: with too few different mixtures to fit anything.
+        SweepError: with too few different mixtures to fit anything.
     """
     swept = [o for o in results if o.spec.size == plan.spec.size]
     mixtures = mixtures_of(plan, swept)
     number = len(np.unique(mixtures.round(6), axis=0))
     if number < ENOUGH_MIXTURES:
-        raise InputError(
+        raise SweepError(
             f"A response surface needs at least {ENOUGH_MIXTURES} different mixtures; {number} are trained. Let the "
             "sweep go on: the same 'harness sweep run' continues."
         )

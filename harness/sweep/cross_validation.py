@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import InputError
+from harness.errors import SweepError
 from harness.sweep.gaussian_process import fit_gaussian_process
 from harness.sweep.laws import fit_exponential_law, fit_linear, fit_quadratic
 from harness.sweep.simplex import SAME, Floats
@@ -59,12 +59,12 @@ def cross_validate(mixtures: Floats, values: Floats, families: Mapping[str, Fit]
         families: to compare; unset means those that so many mixtures can tell from noise.
 
     Raises:
-        InputError: with fewer than 3 different mixtures.
+        SweepError: with fewer than 3 different mixtures.
     """
     groups = mixture_groups(mixtures)
     number = len(set(groups.tolist()))
     if number < 3:
-        raise InputError(f"Surfaces need at least 3 different mixtures; found {number}.")
+        raise SweepError(f"Surfaces need at least 3 different mixtures; found {number}.")
     chosen = dict(families or _affordable(mixtures.shape[1], number))
     constant = _left_out(lambda x, y: _constant(y), mixtures, values, groups)
     baseline = float(np.mean((constant - values) ** 2)) or 1.0

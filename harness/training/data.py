@@ -56,7 +56,7 @@ def prepare_tokenizers(
             audio = random.Random(config.seed).sample(audio, config.num_utterances)
         speech = SpeechTokenizer.train(
             audio, config.speech, config.seed, device=device,
-            progress=(lambda n, total: progress("speech tokenizer", n, total)) if progress else None,
+            progress=(lambda _, n, total: progress("speech tokenizer", n, total)) if progress else None,
         )  # fmt: skip
         trained_on = [{"corpus": c.name, "split": c.split, "digest": c.digest} for c in corpora]
         speech.save(part / SPEECH, trained_on={"corpora": trained_on, "num_utterances": len(audio)})
@@ -78,7 +78,7 @@ def pair(
     spans = tokenizers.speech.encode(
         [AudioSpan(corpus.audio_path(utterance)) for corpus, utterance in rows],
         device=device,
-        progress=(lambda n, total: progress("units", n, total)) if progress else None,
+        progress=(lambda _, n, total: progress("units", n, total)) if progress else None,
     )
     return [
         PairedUtterance(

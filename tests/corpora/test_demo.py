@@ -286,7 +286,7 @@ def test_unknown_voices_are_refused(voice, message):
 
 
 def test_a_failing_worker_is_an_error_with_its_message(tmp_path):
-    job = _espeak.Job("hello", "en-us+zzz", 170, 50, str(tmp_path / "a.wav"))
+    job = _espeak.SpeechJob("hello", "en-us+zzz", 170, 50, str(tmp_path / "a.wav"))
     with pytest.raises(CorpusError, match="no variant 'zzz'"):
         _espeak.speak([job])
 

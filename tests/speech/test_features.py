@@ -10,15 +10,11 @@ from torchaudio.models import Wav2Vec2Model, wav2vec2_model, wavlm_model
 
 from harness.config import build
 from harness.errors import CheckpointError, ConfigError
-from harness.speech.features import (
-    FeatureConfig,
-    MfccExtractor,
-    SslExtractor,
-    extractor_digest,
-    load_extractor,
-    weights_path,
-)
+from harness.speech.extractor import load_extractor
+from harness.speech.features import FeatureConfig, extractor_digest
 from harness.speech.kmeans import assign
+from harness.speech.mfcc import MfccExtractor
+from harness.speech.self_supervised import SslExtractor, weights_path
 
 SHAPE: dict[str, Any] = {
     "extractor_conv_layer_config": [(32, 10, 5), (32, 8, 4), (32, 4, 2), (32, 4, 2), (32, 4, 2)],
@@ -199,7 +195,8 @@ def test_digest_holds_what_changes_numbers_and_nothing_else(tmp_path):
 
 def test_features_and_digest_are_the_same_in_another_process(waves):
     code = (
-        "import sys, torch, hashlib; from harness.speech.features import FeatureConfig, load_extractor;"
+        "import sys, torch, hashlib; from harness.speech.extractor import load_extractor;"
+        "from harness.speech.features import FeatureConfig;"
         "e = load_extractor(FeatureConfig()); torch.manual_seed(0); f = e([torch.randn(20000) * 0.1])[0];"
         "print(e.digest, hashlib.sha256(f.numpy().tobytes()).hexdigest())"
     )

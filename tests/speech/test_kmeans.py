@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from harness.errors import CheckpointError, InputError
+from harness.errors import CheckpointError, TokenizerError
 from harness.speech.kmeans import assign, centroids_digest, load_centroids, save_centroids, train_kmeans
 
 
@@ -68,12 +68,12 @@ def test_same_seed_in_another_process_gives_the_same_bytes():
     ],
 )
 def test_too_little_or_bad_input(features, n_clusters, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(TokenizerError, match=message):
         train_kmeans(features, n_clusters, 0)
 
 
 def test_dimensions_must_agree():
-    with pytest.raises(InputError, match="3 dimensions, centroids 4"):
+    with pytest.raises(TokenizerError, match="3 dimensions, centroids 4"):
         assign(torch.zeros(2, 3), torch.zeros(2, 4))
 
 

@@ -11,7 +11,7 @@ import soundfile as sf
 import torch
 
 from harness.corpora.manifest import Utterance, write_manifest
-from harness.errors import AudioError, CheckpointError, ConfigError, InputError, UnitSystemError
+from harness.errors import AudioError, CheckpointError, ConfigError, SegmentError, TokenizerError, UnitSystemError
 from harness.segments import AudioSpan, UnitSpan
 from harness.speech.audio import load_audio
 from harness.speech.config import TokenizerConfig
@@ -137,7 +137,9 @@ def test_interrupted_encoding_continues(trained, audio_files):
 
 def test_progress_counts_to_the_end(trained, audio_files):
     calls: list[tuple[int, int]] = []
-    trained.encode([AudioSpan(p) for p in audio_files], batch_seconds=3, progress=lambda n, of: calls.append((n, of)))
+    trained.encode(
+        [AudioSpan(p) for p in audio_files], batch_seconds=3, progress=lambda _, n, of: calls.append((n, of))
+    )
     assert [n for n, _ in calls] == sorted({n for n, _ in calls})
     assert calls[-1] == (12, 12)
 
@@ -145,7 +147,7 @@ def test_progress_counts_to_the_end(trained, audio_files):
 def test_spans_outside_and_between_frames_are_refused(trained, audio_files):
     with pytest.raises(AudioError, match="does not lie inside"):
         trained.encode([AudioSpan(audio_files[0], 0.2, 5.0)])
-    with pytest.raises(InputError, match=r"0\.041-0\.043 s holds the center of no frame"):
+    with pytest.raises(SegmentError, match=r"0\.041-0\.043 s holds the center of no frame"):
         trained.encode([AudioSpan(audio_files[0], 0.041, 0.043)])
     with pytest.raises(AudioError, match="There is no audio file"):
         trained.encode([AudioSpan(Path("absent.wav"))])
@@ -255,7 +257,7 @@ def other_subwords(folder: Path) -> None:
         (drop_key, "lacks digests"),
         (lambda folder: (folder / "units.model").unlink(), "no unit subword model"),
         (lambda folder: (folder / "centroids.safetensors").unlink(), "no centroids"),
-        (lambda folder: (folder / "tokenizer.json").unlink(), "is no speech tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "is not a speech tokenizer"),
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "is not JSON"),
         (lambda folder: (folder / "tokenizer.json").write_text('{"format": 99}'), "not of the tokenizer format"),
     ],
@@ -291,7 +293,7 @@ def test_configurations_that_make_no_sense(settings, message):
 
 
 def test_no_audio_is_refused():
-    with pytest.raises(InputError, match="on no audio"):
+    with pytest.raises(TokenizerError, match="on no audio"):
         SpeechTokenizer.train([], CONFIG, seed=0)
 
 

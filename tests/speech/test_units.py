@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import CheckpointError, InputError
+from harness.errors import CheckpointError, TokenizerError
 from harness.speech.units import MAX_UNITS, SubwordKind, UnitSubwords, char_to_unit, unit_to_char
 
 N_UNITS = 30
@@ -117,7 +117,7 @@ def test_models_that_do_not_fit_are_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_too_many_pieces_for_the_data_says_how_many_it_supports(kind):
-    with pytest.raises(InputError, match=r"do not support 500 .* at most \d+") as caught:
+    with pytest.raises(TokenizerError, match=r"do not support 500 .* at most \d+") as caught:
         UnitSubwords.train([[0, 1, 2], [0, 1, 3]], n_units=4, vocab_size=500, kind=kind)
     supported = int(str(caught.value).split("at most ")[1].split(".")[0])
     assert (
@@ -132,20 +132,20 @@ def test_too_many_pieces_for_the_data_says_how_many_it_supports(kind):
         ([[0, 1]], {"n_units": 4}, "at least 4; found None"),
         ([[0, 4]], {"n_units": 4, "vocab_size": 6}, "Unit 4 is out of range.*0 to 3"),
         ([[]], {"n_units": 4, "vocab_size": 6}, "no sequences"),
-        ([[0]], {"n_units": 4, "vocab_size": 6, "kind": "word"}, "'word' is no kind"),
+        ([[0]], {"n_units": 4, "vocab_size": 6, "kind": "word"}, "'word' is not a kind"),
         ([[0]], {"n_units": 0, "kind": "none"}, "1 to"),
     ],
 )
 def test_bad_requests(rows, settings, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(TokenizerError, match=message):
         UnitSubwords.train(rows, **settings)
 
 
 @pytest.mark.parametrize("subwords", [UNIGRAM, NONE], ids=["unigram", "none"])
 def test_out_of_range(subwords):
     for unit in (-1, N_UNITS):
-        with pytest.raises(InputError, match="out of range"):
+        with pytest.raises(TokenizerError, match="out of range"):
             subwords.encode([unit])
     for piece in (-1, subwords.vocab_size):
-        with pytest.raises(InputError, match="not a unit piece"):
+        with pytest.raises(TokenizerError, match="not a unit piece"):
             subwords.decode([piece])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.errors import InputError
+from harness.errors import SweepError
 from harness.sweep.acquisition import expected_improvement, scalarize
 from harness.sweep.cross_validation import best_surface, cross_validate, mixture_groups
 from harness.sweep.gaussian_process import GaussianProcess, fit_gaussian_process
@@ -130,7 +130,7 @@ def test_replicates_are_left_out_together():
 
 
 def test_too_few_mixtures_are_refused():
-    with pytest.raises(InputError, match="at least 3 different mixtures; found 2"):
+    with pytest.raises(SweepError, match="at least 3 different mixtures; found 2"):
         cross_validate(np.vstack([DESIGN[:2]] * 3), np.arange(6.0))
 
 

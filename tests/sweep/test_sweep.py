@@ -13,7 +13,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from harness.cli.main import main
-from harness.errors import ConfigError, InputError
+from harness.errors import ConfigError, SweepError
 from harness.sweep.analysis import Optimum, corrected, pareto_front
 from harness.sweep.comparison import SeedComparison, welch
 from harness.sweep.cross_validation import CrossValidated
@@ -369,9 +369,9 @@ def test_a_metric_that_no_task_gives_is_refused_before_any_trial(toy, own_home):
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"holds no sweep\.json: no sweep"):
+    with pytest.raises(SweepError, match=r"holds no sweep\.json: no sweep"):
         open_sweep(tmp_path, load_tracking_config())
-    with pytest.raises(InputError, match="no sweep"):
+    with pytest.raises(SweepError, match="no sweep"):
         read_plan(tmp_path)
 
 
