@@ -8,11 +8,14 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.config import flatten, plain
 from harness.errors import ResultsError
 from harness.files import new_text_file, write_bytes, write_text
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,25 @@ class RunResult:
         """All metrics of all tasks."""
         return {key: metric for task in self.tasks.values() for key, metric in task.metrics.items()}
 
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per metric, in the order of the run.
+
+        The columns are `model`, `task`, `metric` (its key), `value`, `low` and `high` (the ends of the 95 % interval),
+        `n`, `chance` and `higher_is_better`; what a metric does not have is missing (None or NaN).
+        """
+        import pandas
+
+        rows = [
+            (self.model["name"], name, key, m.value, *(m.ci95 or (None, None)), m.n, m.chance, m.higher_is_better)
+            for name, task in self.tasks.items()
+            for key, m in task.metrics.items()
+        ]
+        frame = pandas.DataFrame(rows, columns=list(_FRAME))
+        return frame.astype(dict.fromkeys(("value", "low", "high", "chance"), "float64"))
+
+
+_FRAME = ("model", "task", "metric", "value", "low", "high", "n", "chance", "higher_is_better")
+
 
 def signature(parts: Mapping[str, Any]) -> str:
     """The protocol in one line, `name|v1|key:value|…`; values that are lists are joined by `+`.
@@ -225,12 +247,17 @@ def summary(result: RunResult) -> dict[str, Any]:
     }
 
 
-def read_results(folder: Path, *, items: bool = True) -> RunResult:
-    """A run from its results folder, with its items unless `items` is unset.
+def read_results(folder: str | Path, *, items: bool = True) -> RunResult:
+    """A run from its results folder.
+
+    Args:
+        folder: as `harness run --output` wrote it.
+        items: False: without the items, which can be many.
 
     Raises:
         ResultsError: if the folder holds no finished run.
     """
+    folder = Path(folder)
     path = folder / "results.json"
     if not path.is_file():
         raise ResultsError(

@@ -167,6 +167,26 @@ def test_items_that_were_removed_are_missed(tmp_path):
     assert read_results(tmp_path, items=False).metrics == RUN.metrics
 
 
+def test_a_frame_has_a_row_for_each_metric():
+    """The three metrics of one task; only the first has an interval and a level of chance."""
+    frame = RUN.to_frame()
+    assert list(frame.columns) == [
+        "model", "task", "metric", "value", "low", "high", "n", "chance", "higher_is_better",
+    ]  # fmt: skip
+    assert frame.iloc[0].tolist() == ["tiny", "cra", "cra.u2t.sum.mrr", 0.25, 0.1, 0.4, 1, 0.05, True]
+    assert frame["value"].tolist() == [0.25, 3.5, 7.0]
+    assert frame["low"].isna().tolist() == frame["chance"].isna().tolist() == [False, True, True]
+    assert frame["higher_is_better"].tolist() == [True, False, None]
+    assert frame["low"].dtype == frame["chance"].dtype == "float64"
+
+
+def test_a_frame_of_several_tasks_keeps_their_order_and_one_without_metrics_its_columns():
+    other = replace(TASK, task="pelm", metrics={"pelm.u2u.ppl": Metric(9.0, 3, False)})
+    frame = replace(RUN, tasks={"pelm": other, "cra": TASK}).to_frame()
+    assert frame["task"].tolist() == ["pelm", "cra", "cra", "cra"]
+    assert list(replace(RUN, tasks={}).to_frame().columns) == list(frame.columns)
+
+
 def test_a_signature_starts_with_task_and_version():
     parts = {"corpus": "demo@3fa9", "task": "cra", "directions": ["u2t", "t2u"], "version": 1, "n": 200, "none": None}
     assert signature(parts) == "cra|v1|corpus:demo@3fa9|directions:u2t+t2u|n:200|none:None"

@@ -6,6 +6,7 @@ import fnmatch
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,13 @@ from numpy.typing import NDArray
 from harness.config import flatten
 from harness.errors import InputError, UnknownNameError
 from harness.report.item_values import ItemValues, item_values
+from harness.report.labels import labels_of, registered_tasks
 from harness.results import Metric, RunResult, TaskResult, headline
 from harness.stats import PairedDifference, holm, paired_differences
 from harness.task import AnyTask
+
+if TYPE_CHECKING:
+    import pandas
 
 #: A corrected p-value below this is called significant.
 ALPHA = 0.05
@@ -98,12 +103,25 @@ class Comparison:
     seed: int
     correction: str = "Holm"
 
+    def to_frame(self) -> pandas.DataFrame:
+        """One row for each metric of each run, with its difference to the baseline: the columns of the CSV format."""
+        import pandas
+
+        from harness.report.comparison_tables import RECORD, comparison_records
+
+        return pandas.DataFrame(comparison_records(self), columns=list(RECORD))
+
+    def __str__(self) -> str:
+        from harness.report.comparison_tables import comparison_table
+
+        return comparison_table(self).plain()
+
 
 def compare(
     results: Sequence[RunResult],
-    labels: Sequence[str],
+    labels: Sequence[str] | None = None,
     *,
-    tasks: Mapping[str, AnyTask],
+    tasks: Mapping[str, AnyTask] | None = None,
     baseline: int = 0,
     metrics: Sequence[str] = (),
     force: bool = False,
@@ -120,8 +138,8 @@ def compare(
 
     Args:
         results: runs with their items.
-        labels: what they are called.
-        tasks: by name; those absent are compared unpaired.
+        labels: what they are called; None: by their models.
+        tasks: by name; those absent are compared unpaired; None: all that are installed.
         baseline: index of the run that the others are compared with.
         metrics: metric keys or shell patterns; empty means the tasks' headline metrics.
         force: compares runs whose protocols differ, and marks them.
@@ -133,6 +151,8 @@ def compare(
             if stored items do not average to the stored metrics.
         UnknownNameError: if a pattern fits no metric.
     """
+    labels = labels_of(results, [r.run_id for r in results]) if labels is None else labels
+    tasks = registered_tasks(results) if tasks is None else tasks
     if len(results) < 2:
         raise InputError(f"A comparison needs at least two runs; found {len(results)}.")
     differing = _differing(results, labels, baseline)

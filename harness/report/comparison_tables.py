@@ -66,6 +66,32 @@ def comparison_blocks(c: Comparison, width: int, *, best: tuple[str, str] = ("",
     return [replace(part, rows=tuple(row for row in part.rows if any(row))) for part in parts]
 
 
+#: What is said of each metric of each run, in the order of columns.
+RECORD = (
+    "metric", "task", "higher_is_better", "chance", "run", "baseline", "value", "ci95_low", "ci95_high", "n", "best",
+    "difference", "difference_low", "difference_high", "paired", "p_value", "p_corrected", "detectable", "common_items",
+    "differing",
+)  # fmt: skip
+
+
+def comparison_records(c: Comparison) -> list[dict[str, Any]]:
+    """One record with the keys `RECORD` for each metric of each run; None for what there is not."""
+    found = []
+    for row in c.rows:
+        for i, (label, e) in enumerate(zip(c.labels, row.entries, strict=True)):
+            if e is None:
+                continue
+            d = e.difference
+            bounds = (d.ci95 or (None, None)) if d else (None, None)
+            tested = (d.paired, d.p_value, d.p_corrected, d.detectable, d.n) if d else (None,) * 5
+            head = (row.key, row.task, row.higher_is_better, row.chance, label, i == c.baseline)
+            own = (e.metric.value, *(e.metric.ci95 or (None, None)), e.metric.n, e.best)
+            differing = "; ".join(c.differing.get(label, ()))
+            values = (*head, *own, d.value if d else None, *bounds, *tested, differing)
+            found.append(dict(zip(RECORD, values, strict=True)))
+    return found
+
+
 def comparison_data(c: Comparison) -> dict[str, Any]:
     """Everything that the tables show, for JSON."""
     return {

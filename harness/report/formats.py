@@ -9,9 +9,11 @@ from collections.abc import Iterable
 
 from harness.report.compare import Comparison, Entry, Row
 from harness.report.comparison_tables import (
+    RECORD,
     better,
     chance,
     comparison_notes,
+    comparison_records,
     comparison_title,
     difference_text,
     row_decimals,
@@ -102,31 +104,12 @@ def tex(text: str) -> str:
     return "".join(_TEX.get(character, character) for character in text)
 
 
-_CSV = (
-    "metric", "task", "higher_is_better", "chance", "run", "baseline", "value", "ci95_low", "ci95_high", "n", "best",
-    "difference", "difference_low", "difference_high", "paired", "p_value", "p_corrected", "detectable", "common_items",
-    "differing",
-)  # fmt: skip
-
-
 def comparison_csv(c: Comparison) -> str:
     """One line for each metric of each run, with a header."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_CSV)
-    for row in c.rows:
-        for i, (label, e) in enumerate(zip(c.labels, row.entries, strict=True)):
-            if e is None:
-                continue
-            low, high = e.metric.ci95 or (None, None)
-            d = e.difference
-            bounds = (d.ci95 or (None, None)) if d else (None, None)
-            tested = (d.paired, d.p_value, d.p_corrected, d.detectable, d.n) if d else (None,) * 5
-            head = (row.key, row.task, row.higher_is_better, row.chance, label, i == c.baseline)
-            own = (e.metric.value, low, high, e.metric.n, e.best)
-            writer.writerow(
-                [*head, *own, d.value if d else None, *bounds, *tested, "; ".join(c.differing.get(label, ()))]
-            )
+    writer = csv.DictWriter(out, RECORD, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(comparison_records(c))
     return out.getvalue().rstrip("\n")
 
 

@@ -285,6 +285,21 @@ def test_csv_has_a_line_for_each_metric_of_each_run(comparison):
     assert (bad["baseline"], bad["difference"]) == ("True", "")
 
 
+def test_a_frame_has_the_rows_of_the_csv(comparison):
+    frame = comparison.to_frame()
+    rows = list(csv.DictReader(io.StringIO(formats.comparison_csv(comparison))))
+    assert list(frame.columns) == list(rows[0])
+    assert frame["metric"].tolist() == [r["metric"] for r in rows]
+    assert frame["value"].tolist() == [float(r["value"]) for r in rows]
+    assert str(comparison) == comparison_tables.comparison_table(comparison).plain()
+
+
+def test_labels_and_tasks_have_defaults(runs):
+    found = compare(runs[:2], num_resamples=100)
+    assert found.labels == ("bad", "middling")
+    assert found == compare(runs[:2], ("bad", "middling"), tasks=TASKS, num_resamples=100)
+
+
 def test_json_holds_it_all(comparison):
     data = json.loads(json.dumps(comparison_tables.comparison_data(comparison), allow_nan=False))
     assert data["correction"] == {"method": "Holm", "tests": 16}
