@@ -11,7 +11,7 @@ import typer
 
 from harness.cli.arguments import Json, Quiet, names_in
 from harness.cli.printing import print_json, print_table, width
-from harness.errors import ComparisonError, ResultsError
+from harness.errors import ComparisonError, InputError, ResultsError
 
 if TYPE_CHECKING:
     from harness.report.compare import Comparison
@@ -55,11 +55,14 @@ def compare(
     from harness.report.labels import find_baseline, labels_of, registered_tasks
 
     names, results = list(runs), [read_run(name) for name in runs]
-    if baseline is not None and _is_folder(baseline) and baseline not in names:
-        names, results = [baseline, *names], [read_run(baseline), *results]
+    try:
+        first = find_baseline(baseline, results, names)
+    except InputError:
+        if baseline is None or not _is_folder(baseline):
+            raise
+        names, results, first = [baseline, *names], [read_run(baseline), *results], 0
     found = compared(
-        results, labels_of(results, names), tasks=registered_tasks(results),
-        baseline=find_baseline(baseline, results, names),
+        results, labels_of(results, names), tasks=registered_tasks(results), baseline=first,
         metrics=names_in(metrics) if metrics else (), force=force, seed=seed,
     )  # fmt: skip
     _print_comparison(found, "json" if json else style)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.arguments import Card, Device, Json, NoTracking, Quiet, complete_corpora, settings_of
 from harness.cli.config_file import ConfigFile
 from harness.cli.printing import Printer, ProgressBar, warn
+
+if TYPE_CHECKING:
+    from harness.model import ModelCard
+    from harness.tracking.training import Status, TrainingLogger
+    from harness.training.loop import Step
+    from harness.training.train import Trained
 
 
 def train(
@@ -53,7 +59,7 @@ def train(
     """
     from harness.config import merge, parse_settings, plain
     from harness.model import read_card
-    from harness.training.train import runnable_as, train_model, training_card
+    from harness.training.train import train_model, training_card
 
     asked = {"steps": steps, "batch_tokens": batch_tokens, "seed": seed}
     changes = merge(parse_settings(settings or ()), {"training": {k: v for k, v in asked.items() if v is not None}})
@@ -77,6 +83,14 @@ def train(
         _register_trained(printer, logger, card, trained)
         _close(logger)
     printer.data(plain(trained))
+    _remark(printer, model, trained)
+
+
+def _remark(printer: Printer, model: str, trained: Trained) -> None:
+    """Says what to know of the training, and how to evaluate what came of it."""
+    from harness.model import read_card
+    from harness.training.train import runnable_as
+
     if trained.num_without_word_times:
         printer.say(f"{trained.num_without_word_times:,} utterances have no word times: AST left them out")
     if trained.num_cut:
@@ -87,7 +101,7 @@ def train(
     printer.say(f"evaluate it with: harness run --model {runnable_as(model, trained)} --tasks cra")
 
 
-def _report(step: Any, progress: ProgressBar, logger: Any) -> None:
+def _report(step: Step, progress: ProgressBar, logger: TrainingLogger | None) -> None:
     dev = "".join(f" {k} {v:.3f}" for k, v in step.dev.items())
     detail = f"loss {step.loss:.3f}{dev} {step.tokens_per_s:,.0f} tokens/s"
     progress.update("training", step.step, step.steps, detail)
@@ -96,7 +110,7 @@ def _report(step: Any, progress: ProgressBar, logger: Any) -> None:
         logger.log(step.step, {**{name: getattr(step, name) for name in logged}, **step.dev})
 
 
-def _register_trained(printer: Printer, logger: Any, card: Any, trained: Any) -> None:
+def _register_trained(printer: Printer, logger: TrainingLogger, card: ModelCard, trained: Trained) -> None:
     """With `logging.registry`, the checkpoint becomes a version of its card's name."""
     from harness.tracking.config import load_tracking_config
     from harness.tracking.storage import TrackingError
@@ -113,7 +127,7 @@ def _register_trained(printer: Printer, logger: Any, card: Any, trained: Any) ->
         warn(error)
 
 
-def _close(logger: Any, status: str = "FINISHED") -> None:
+def _close(logger: TrainingLogger, status: Status = "FINISHED") -> None:
     from harness.tracking.storage import TrackingError
 
     try:
@@ -122,19 +136,13 @@ def _close(logger: Any, status: str = "FINISHED") -> None:
         warn(error)
 
 
-def _training_logger(card: Any) -> Any:
-    from harness.config import digest
+def _training_logger(card: ModelCard) -> TrainingLogger | None:
     from harness.tracking.config import load_tracking_config
     from harness.tracking.storage import TrackingError
-    from harness.tracking.training import training_logger
+    from harness.tracking.training import card_logger
 
     try:
-        return training_logger(
-            load_tracking_config(),
-            f"train {card.name}",
-            {"architecture": card.architecture, "training": card.training, "tokenizers": card.tokenizers},
-            {"kind": "training", "model": card.name, "key": digest([card.name, card.training, card.architecture])[:16]},
-        )
+        return card_logger(load_tracking_config(), card)
     except TrackingError as error:
         warn(error)
         return None

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.config import digest
 from harness.tracking.config import TrackingConfig
 from harness.tracking.fields import METRICS_PER_BATCH, TAG_CHARS, as_params, as_points, cut, send, tag_filter
 from harness.tracking.registry import register
@@ -51,6 +52,18 @@ def training_logger(
         keys = [key for key in found.data.metrics if not key.startswith("system/")]
         last = {key: max(p.step for p in client.get_metric_history(run_id, key)) for key in keys}
         return TrainingLogger(client, config, run_id, experiment, last=last)
+
+
+def card_logger(config: TrackingConfig, card: ModelCard) -> TrainingLogger:
+    """The run of a card's training, which a resumed training opens again.
+
+    Raises:
+        TrackingError: if the run cannot be opened.
+    """
+    params = {"architecture": card.architecture, "training": card.training, "tokenizers": card.tokenizers}
+    key = digest([card.name, card.training, card.architecture])[:16]
+    tags = {"kind": "training", "model": card.name, "key": key}
+    return training_logger(config, f"train {card.name}", params, tags)
 
 
 def _find(client: MlflowClient, experiment: str, key: str, value: str | None) -> Any:

@@ -288,15 +288,6 @@ def test_cache_is_listed_and_cleared(commands, tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_a_damaged_store_is_reported_and_the_command_goes_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
-    (tmp_path / "rows.sqlite3").write_bytes(b"not a database" * 500)
-    assert main(["cache", "list"]) == 0
-    captured = capsys.readouterr()
-    assert captured.err.startswith(f"harness: warning: The row store {tmp_path}/rows.sqlite3 is damaged")
-    assert captured.out.startswith("0 rows in")
-
-
 def test_records_of_a_procedure_are_those_of_its_code_and_of_what_it_inherits(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "base_of_a_task.py").write_text("class Base: pass\n")

@@ -8,13 +8,10 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from harness.cli.main import main
 from harness.errors import InputError, UnknownNameError
 from harness.report import comparison_tables, formats
 from harness.report.compare import compare
@@ -24,8 +21,6 @@ from harness.report.why import why, why_tables
 from harness.results import Metric
 from harness.stats import holm, paired_difference
 from harness.tasks.cra import TASK, CraOptions
-from harness.tracking.config import StoreConfig, TrackingConfig
-from harness.tracking.evaluations import log_run
 from tests.runs import drawn, item, run, written
 
 TASKS = {"cra": TASK}
@@ -386,56 +381,13 @@ def test_a_lower_metric_ranks_the_other_way(runs):
         leaderboard([(runs[0], 0.0)], tasks=TASKS, by="nosuch")
 
 
-# ---------------------------------------------------------------------------------------------------- command line
+# --------------------------------------------------------------------------------------------------- registered tasks
 
 
 def test_registered_tasks_are_those_of_the_runs(runs):
     assert list(registered_tasks(runs)) == ["cra"]
     stranger = replace(runs[0], tasks={"no_such_task": runs[0].tasks["cra"]})
     assert registered_tasks([stranger]) == {}
-
-
-@pytest.mark.parametrize("style", ["table", "markdown", "latex", "csv", "json"])
-def test_the_command_prints_every_format(folders, style, capsys):
-    assert main(["compare", *folders, "--baseline", "good", "--metrics", "cra.u2t.pmi.*", "--format", style]) == 0
-    out = capsys.readouterr().out
-    assert "median" in out
-    assert "good" in out
-    if style == "json":
-        assert json.loads(out)["baseline"] == "good"
-
-
-def test_a_baseline_may_be_a_folder_besides(folders, capsys):
-    assert main(["compare", *folders[:2], "--baseline", folders[2], "--metrics", KEY]) == 0
-    assert "good (baseline)" in capsys.readouterr().out
-
-
-def test_refusals_end_with_code_2(folders, tmp_path, capsys):
-    other = str(written(drawn("other", skill=0.5, seed=1), tmp_path / "other"))
-    assert main(["compare", folders[0], other]) == 2
-    assert "cra.seed is 1, not 0" in capsys.readouterr().err
-    assert main(["compare", folders[0], other, "--force", "--metrics", KEY]) == 0
-    assert "other †" in capsys.readouterr().out
-    assert main(["compare", folders[0], "nowhere"]) == 2
-    assert "give a results folder" in capsys.readouterr().err
-    assert main(["compare", *folders, "--baseline", "goood"]) == 2
-    assert "nearest is 'good'" in capsys.readouterr().err
-
-
-def test_the_command_says_why(folders, capsys):
-    assert main(["why", folders[0], folders[2], "--top", "2", "--json"]) == 0
-    data = json.loads(capsys.readouterr().out)
-    assert data["labels"] == ["bad", "good"]
-    assert len(data["items"]) == 2
-    assert main(["why", folders[0], folders[2]]) == 0
-    assert "items that changed most" in capsys.readouterr().out
-
-
-def test_another_process_prints_the_same(folders, capsys):
-    command = ["compare", *folders, "--format", "csv", "--metrics", KEY]
-    assert main(command) == 0
-    done = subprocess.run([sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=True)
-    assert done.stdout == capsys.readouterr().out
 
 
 def test_a_metric_without_an_interval_has_a_difference_without(runs):
@@ -446,36 +398,3 @@ def test_a_metric_without_an_interval_has_a_difference_without(runs):
     found = compare(bare, ("a", "b", "c"), tasks={})
     assert [e.difference.ci95 for e in found.rows[0].entries[1:]] == [None, None]
     assert not any(e.best for e in found.rows[0].entries)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # how MLflow uses its libraries
-class TestRunsInMlflow:
-    @pytest.fixture(scope="class")
-    def logged(self, runs, folders, tmp_path_factory):
-        """MLflow ids of the runs, in a store of their own."""
-        uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/runs.db"
-        store = TrackingConfig(tracking=StoreConfig(uri=uri))
-        infos = {"cra": TASK.info}
-        ids = [log_run(r, store, infos=infos, folder=Path(f)).run_id for r, f in zip(runs, folders, strict=True)]
-        return uri, ids
-
-    def test_runs_are_found_by_id_and_as_the_latest_of_a_model(self, logged, folders, monkeypatch, capsys):
-        uri, ids = logged
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        said = []
-        for names in (folders[::2], [ids[0], ids[2]], ["bad@latest", "good@latest"]):
-            assert main(["compare", *names, "--metrics", KEY, "--format", "csv"]) == 0
-            said.append(capsys.readouterr().out)
-        assert said[0] == said[1] == said[2]
-        assert main(["compare", folders[0], "nosuch@latest"]) == 2
-        assert "no finished run of model 'nosuch'" in capsys.readouterr().err
-
-    def test_the_leaderboard_is_that_of_the_experiment(self, logged, monkeypatch, capsys):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", logged[0])
-        assert main(["leaderboard", "--by", KEY]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert [line.split()[1] for line in lines[2:]] == ["good", "middling", "bad"]
-        assert main(["leaderboard", "--format", "html"]) == 0
-        assert "Leaderboard of sutlm" in capsys.readouterr().out
-        assert main(["leaderboard", "--experiment", "empty"]) == 2
-        assert "'empty' holds no finished evaluation" in capsys.readouterr().err

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from harness.cli.main import main
 from harness.errors import InputError
 from harness.report import figures as svg
 from harness.report.compare import compare
@@ -394,12 +393,3 @@ class TestOtherPages:
             "harness run --model bad --tasks cra --split test --limit 20 --seed 3 --set cra.n=5 --set "
             "'cra.directions=[\"u2t\"]'"
         )
-
-    def test_the_command_line_writes_the_file(self, runs, tmp_path, capsys):
-        folders = [str(written(r, tmp_path / r.model["name"])) for r in runs]
-        output = tmp_path / "deep" / "report.html"
-        assert main(["report", *folders, "--output", str(output)]) == 0
-        assert f"{output} (0." in capsys.readouterr().out
-        assert Page(output.read_text("utf-8")).data["runs"] == ["bad", "good"]
-        assert main(["compare", *folders, "--format", "html"]) == 0
-        assert "<!doctype html>" in capsys.readouterr().out
