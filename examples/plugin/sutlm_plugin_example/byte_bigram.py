@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from harness.config import STRICT, build, digest, file_digest
-from harness.errors import InputError
+from harness.errors import CheckpointError, SegmentError
 from harness.model import Hidden, ModelCard
 from harness.segments import Modality, Prompt, Segment, Text
 
@@ -24,10 +24,11 @@ class Options:
     smoothing: float = 0.01
 
 
-class Nothing:
-    """What has to be kept of the past: a byte is predicted from the one before."""
+class NoCache:
+    """The KV cache of a model that has none: a byte is predicted from the one before."""
 
-    def select(self, rows: Tensor) -> "Nothing":
+    def select(self, rows: Tensor) -> "NoCache":
+        """The cache of some rows."""
         return self
 
 
@@ -35,7 +36,7 @@ class ByteBigram:
     """P(byte | byte before); text only. Every word starts with its space, so that segments join at words."""
 
     modalities: frozenset[Modality] = frozenset({"text"})
-    #: There is no network for an engine to reach into.
+    #: Not a transformer: likelihoods come from `forward` alone.
     module = None
     max_length = 1 << 20
     #: It never ends a sequence.
@@ -45,7 +46,7 @@ class ByteBigram:
         options = build(Options, card.options, where=f"card '{card.name}': options")
         path = card.folder / options.text
         if not path.is_file():
-            raise InputError(f"Card '{card.name}' counts the text {path}, which is absent.")
+            raise CheckpointError(f"Card '{card.name}' counts the text {path}, which is absent.")
         self.card = card
         self.device = torch.device(device)
         # All that can change a number, and nothing else.
@@ -59,34 +60,49 @@ class ByteBigram:
         self._logprobs = (counts / counts.sum(1, keepdim=True)).log().float().to(self.device)
 
     def prepare(self, segments: Sequence[Segment]) -> None:
-        pass
+        """Does nothing: there is no audio to encode."""
 
     def encode_prompt(self, prompt: Prompt, target: Modality) -> list[int]:
+        """The start, then every segment."""
         return self.encode_prior("text", target) + [i for segment in prompt for i in self.encode_continuation(segment)]
 
     def encode_prior(self, source: Modality, target: Modality) -> list[int]:
+        """The start alone.
+
+        Raises:
+            SegmentError: if speech is asked for.
+        """
         if {source, target} != {"text"}:
-            raise InputError(f"Model '{self.card.name}' knows text only; asked for {source} → {target}.")
+            raise SegmentError(f"Model '{self.card.name}' knows text only; asked for {source} → {target}.")
         return [START]
 
     def encode_continuation(self, segment: Segment) -> list[int]:
+        """The bytes of the words, each after a space.
+
+        Raises:
+            SegmentError: if the segment is speech.
+        """
         if not isinstance(segment, Text):
-            raise InputError(f"Model '{self.card.name}' knows text only; got {segment}.")
+            raise SegmentError(f"Model '{self.card.name}' knows text only; got {segment}.")
         return [byte for word in segment.text.split() for byte in f" {word}".encode()]
 
     def tokens_of(self, modality: Modality) -> Sequence[int]:
+        """Every byte is text."""
         return range(START) if modality == "text" else ()
 
     def decode(self, ids: Sequence[int]) -> Prompt:
+        """One segment of text, or none."""
         text = bytes(i for i in ids if i != START).decode(errors="replace")
         return (Text(text.removeprefix(" ")),) if text else ()
 
     def forward(
         self, ids: Tensor, *, lengths: Tensor | None = None, past: Any = None, use_cache: bool = False
     ) -> Hidden:
-        return Hidden(self._logprobs[ids], Nothing() if use_cache else None)
+        """What follows each byte, `(batch, time, vocabulary)`."""
+        return Hidden(self._logprobs[ids], NoCache() if use_cache else None)
 
     def logits(self, states: Tensor) -> Tensor:
+        """The states are log-probabilities already, `(…, vocabulary)`."""
         return states
 
 
