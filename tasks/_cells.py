@@ -124,8 +124,3 @@ def grouped(items: Iterable[Item], key: str) -> dict[Any, list[Item]]:
     for item in items:
         out.setdefault(item.extra[key], []).append(item)
     return out
-
-
-def ratio(part: Floats, whole: Floats) -> Floats:
-    """Elementwise, 0 where both are 0."""
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

@@ -19,19 +19,28 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
 from harness.corpora.manifest import Utterance
-from harness.corpora.slue import COMBINED_LABELS
+from harness.corpora.slue_labels import COMBINED_LABELS, combined_entities
 from harness.engine.example_losses import target_logprobs
 from harness.engine.finetune_config import TrainingExample, continuation_example
 from harness.engine.finetuned_model import FineTunedModel, task_tokens
 from harness.errors import InputError
-from harness.metrics.ner import micro_f1, seqeval_scores
-from harness.metrics.tags import END_TAG, bio_mentions, format_tags, parse_tags, strip_tags
+from harness.metrics.ner import (
+    Counts,
+    label_counts,
+    macro_f1,
+    mention_counts,
+    micro_f1,
+    precision,
+    recall,
+    seqeval_scores,
+)
+from harness.metrics.tags import END_TAG, bio_labels, bio_mentions, format_tags, parse_tags, strip_tags
 from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
-from ._cells import Floats, Statistic, grouped, ratio
+from ._cells import Floats, Statistic, grouped
 from ._transfer import TransferTask, matrix, matrix_keys
 from ._transfer_options import TransferOptions
 from ._transfer_text import start_of_text, text_of, written
@@ -62,31 +71,14 @@ class SlueNerOptions(TransferOptions):
             )
 
 
-def _summed(measure: int) -> Statistic:
-    """Micro F1 of columns `(…, measures, labels, 3)` summed over labels."""
-    return lambda sums: 100 * micro_f1(_by_label(sums)[..., measure, :, :].sum(axis=-2))
-
-
 def _by_label(sums: Floats) -> Floats:
     """`(…, 2, labels, 3)`: of phrases with labels, then of labels alone; tp, gold and predicted of each label."""
     return sums.reshape(*sums.shape[:-1], 2, len(COMBINED_LABELS), 3)
 
 
-def _share(measure: int, whole: int) -> Statistic:
-    """Precision (`whole` 2) or recall (1) over all labels."""
-
-    def statistic(sums: Floats) -> Floats:
-        counts = _by_label(sums)[..., measure, :, :].sum(axis=-2)
-        return 100 * ratio(counts[..., 0], counts[..., whole])
-
-    return statistic
-
-
-def _macro(sums: Floats) -> Floats:
-    """Mean over the labels in gold or prediction."""
-    counts = _by_label(sums)[..., 0, :, :]
-    present = (counts[..., 1] + counts[..., 2] > 0).sum(axis=-1)
-    return 100 * ratio(micro_f1(counts).sum(axis=-1), present)
+def _summed(score: Statistic, measure: int) -> Statistic:
+    """A score of counts `(…, 3)` summed over labels, in per cent; `measure` 0 compares phrases, 1 labels alone."""
+    return lambda sums: 100 * score(_by_label(sums)[..., measure, :, :].sum(axis=-2))
 
 
 def _label(place: int) -> Statistic:
@@ -94,13 +86,13 @@ def _label(place: int) -> Statistic:
 
 
 _STATISTICS: dict[str, Statistic] = {
-    "f1": _summed(0),
-    "precision": _share(0, 2),
-    "recall": _share(0, 1),
-    "macro_f1": _macro,
-    "label_f1": _summed(1),
-    "label_precision": _share(1, 2),
-    "label_recall": _share(1, 1),
+    "f1": _summed(micro_f1, 0),
+    "precision": _summed(precision, 0),
+    "recall": _summed(recall, 0),
+    "macro_f1": lambda sums: 100 * macro_f1(_by_label(sums)[..., 0, :, :]),
+    "label_f1": _summed(micro_f1, 1),
+    "label_precision": _summed(precision, 1),
+    "label_recall": _summed(recall, 1),
     **{f"f1_{label.lower()}": _label(k) for k, label in enumerate(COMBINED_LABELS)},
 }
 
@@ -139,10 +131,10 @@ class SlueNer(TransferTask):
             raise InputError(f"'{model.card.name}' writes no text, which tagged transcripts need.")
 
     def gold(self, utterance: Utterance) -> dict[str, Any] | None:
-        """The tagged text, its mentions under combined labels, and BIO labels of its words."""
+        """The tagged text and its mentions, under combined labels."""
         if utterance.entities is None:
             return None
-        tagged = format_tags(utterance.text, utterance.entities)
+        tagged = format_tags(utterance.text, combined_entities(utterance.entities))
         return {"text": tagged, "entities": [list(mention) for mention in parse_tags(tagged)]}
 
     def context(self, model: Model, tokens: Mapping[str, int], segment: Segment) -> list[int]:
@@ -206,15 +198,12 @@ class SlueNer(TransferTask):
 
     def columns(self, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> list[float]:
         """tp, gold and predicted of each label: of phrases with labels, then of labels alone."""
-        counts = []
-        for phrases in (True, False):
-            g, p = (
-                Counter((label, phrase if phrases else "") for label, phrase in side["entities"])
-                for side in (gold, predicted)
-            )
-            totals = [_of_labels(c) for c in (g & p, g, p)]
-            counts += [float(total[label]) for label in COMBINED_LABELS for total in totals]
-        return counts
+        own = [[(label, phrase) for label, phrase in side["entities"]] for side in (gold, predicted)]
+        rows = []
+        for counts in (mention_counts(*own), label_counts(*own)):
+            of_labels = [counts.get(label, Counts(0, 0, 0)) for label in COMBINED_LABELS]
+            rows += [float(n) for c in of_labels for n in (c.tp, c.gold, c.predicted)]
+        return rows
 
     def score(self, predicted: Mapping[str, Any], gold: Mapping[str, Any]) -> float:
         """F1 of the utterance; 100 where there is no mention on either side."""
@@ -228,7 +217,7 @@ class SlueNer(TransferTask):
         for cell in dict.fromkeys(i.extra["cell"] for i in tested):
             rows = [i for i in tested if i.extra["cell"] == cell]
             found = [
-                100 * seqeval_scores([_bio(i.reference["text"]) for i in own], [i.output["bio"] for i in own]).f1
+                100 * seqeval_scores([bio_labels(i.reference["text"]) for i in own], [i.output["bio"] for i in own]).f1
                 for own in grouped(rows, "seed").values()
             ]
             metrics[f"slue_ner.{cell}.seqeval_f1"] = Metric(float(np.mean(found)), len(rows) // len(found), True)
@@ -240,26 +229,7 @@ class SlueNer(TransferTask):
         for word in strip_tags(tagged).split():
             ids += model.encode_continuation(Text(word))
             places.append(len(ids) - 1)
-        return TrainingExample(tuple(ids), tuple(places), tuple(_BIO.index(label) for label in _bio(tagged)))
-
-
-def _of_labels(counts: Counter[tuple[str, str]]) -> Counter[str]:
-    out: Counter[str] = Counter()
-    for (label, _), number in counts.items():
-        out[label] += number
-    return out
-
-
-def _bio(tagged: str) -> list[str]:
-    """BIO labels of the words of a tagged text."""
-    labels, inside, first = [], "O", False
-    for part in tagged.split():
-        if part in _TAGS:
-            inside, first = ("O", False) if part == END_TAG else (part[1:-1], True)
-        else:
-            labels.append("O" if inside == "O" else f"{'B' if first else 'I'}-{inside}")
-            first = False
-    return labels
+        return TrainingExample(tuple(ids), tuple(places), tuple(_BIO.index(label) for label in bio_labels(tagged)))
 
 
 def _tagged_ids(model: Model, tokens: Mapping[str, int], tagged: str) -> list[int]:

@@ -20,12 +20,13 @@ from harness.engine.example_losses import loglikelihoods, target_logprobs
 from harness.engine.finetune_config import TrainingExample, continuation_example
 from harness.engine.finetuned_model import FineTunedModel, task_tokens
 from harness.errors import InputError
-from harness.metrics.classification import macro_f1
+from harness.metrics.classification import accuracy, f1s, macro_f1, precisions, predicted_class, recalls, unparsable
+from harness.metrics.ratios import ratio
 from harness.model import Model
 from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
-from ._cells import Floats, Statistic, ratio
+from ._cells import Statistic
 from ._transfer import TransferTask, matrix, matrix_keys
 from ._transfer_options import TransferOptions
 from ._transfer_text import text_of, written
@@ -47,50 +48,35 @@ class SlueSaOptions(TransferOptions):
     class_weights: Literal["none", "balanced"] = "none"
 
 
-def _confusion(sums: Floats) -> Floats:
-    """`(…, 3, 4)` by gold and predicted class; in the last column, what is no label."""
-    return sums.reshape(*sums.shape[:-1], _CLASSES, _CLASSES + 1)
+def _of_confusion(statistic: Statistic) -> Statistic:
+    """A statistic of confusion matrices `(…, 3, 4)` as one of summed `columns`."""
+    return lambda sums: statistic(sums.reshape(*sums.shape[:-1], _CLASSES, _CLASSES + 1))
 
 
-def _precisions(sums: Floats) -> Floats:
-    matrix = _confusion(sums)
-    return 100 * ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-2)[..., :-1])
+def _of_class(scores: Statistic, place: int) -> Statistic:
+    """Of one class in per cent."""
+    return _of_confusion(lambda matrix: 100 * scores(matrix)[..., place])
 
 
-def _recalls(sums: Floats) -> Floats:
-    matrix = _confusion(sums)
-    return 100 * ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1))
-
-
-def _f1s(sums: Floats) -> Floats:
-    matrix = _confusion(sums)
-    both = matrix.sum(axis=-1) + matrix.sum(axis=-2)[..., :-1]
-    return 100 * ratio(2 * np.diagonal(matrix, axis1=-2, axis2=-1), both)
-
-
-def _share_of_all(numerator: Statistic) -> Statistic:
-    return lambda sums: 100 * numerator(_confusion(sums)) / sums.sum(axis=-1)
-
-
-def _class(scores: Statistic, place: int) -> Statistic:
-    return lambda sums: scores(sums)[..., place]
+def _mean(scores: Statistic) -> Statistic:
+    return _of_confusion(lambda matrix: (100 * scores(matrix)).mean(axis=-1))
 
 
 def _cell(gold: int, predicted: int) -> Statistic:
-    """Per cent of the utterances of a class that are told to be of another, or the same."""
-    return lambda sums: 100 * ratio(_confusion(sums)[..., gold, predicted], _confusion(sums)[..., gold, :].sum(axis=-1))
+    """Per cent of the utterances of a class that are predicted to be of another, or the same."""
+    return _of_confusion(lambda matrix: 100 * ratio(matrix[..., gold, predicted], matrix[..., gold, :].sum(axis=-1)))
 
 
 _COLUMNS = (*SENTIMENTS, "unparsable")
 _STATISTICS: dict[str, Statistic] = {
-    "macro_f1": macro_f1,
-    "macro_precision": lambda sums: _precisions(sums).mean(axis=-1),
-    "macro_recall": lambda sums: _recalls(sums).mean(axis=-1),
-    "accuracy": _share_of_all(lambda matrix: np.trace(matrix, axis1=-2, axis2=-1)),
-    "unparsable": _share_of_all(lambda matrix: matrix[..., -1].sum(axis=-1)),
-    **{f"f1_{name.lower()}": _class(_f1s, k) for k, name in enumerate(SENTIMENTS)},
-    **{f"precision_{name.lower()}": _class(_precisions, k) for k, name in enumerate(SENTIMENTS)},
-    **{f"recall_{name.lower()}": _class(_recalls, k) for k, name in enumerate(SENTIMENTS)},
+    "macro_f1": _of_confusion(macro_f1),
+    "macro_precision": _mean(precisions),
+    "macro_recall": _mean(recalls),
+    "accuracy": _of_confusion(accuracy),
+    "unparsable": _of_confusion(unparsable),
+    **{f"f1_{name.lower()}": _of_class(f1s, k) for k, name in enumerate(SENTIMENTS)},
+    **{f"precision_{name.lower()}": _of_class(precisions, k) for k, name in enumerate(SENTIMENTS)},
+    **{f"recall_{name.lower()}": _of_class(recalls, k) for k, name in enumerate(SENTIMENTS)},
     **{
         f"confusion_{gold.lower()}_{predicted.lower()}": _cell(g, p)
         for g, gold in enumerate(SENTIMENTS)
@@ -199,7 +185,7 @@ class SlueSa(TransferTask):
     def columns(self, predicted: str, gold: str) -> list[float]:
         """A 1 in the cell of the confusion matrix `(3, 4)`, whose last column is for what is no label."""
         row = np.zeros((_CLASSES, _CLASSES + 1))
-        row[SENTIMENTS.index(gold), SENTIMENTS.index(predicted) if predicted in SENTIMENTS else _CLASSES] = 1
+        row[SENTIMENTS.index(gold), predicted_class(predicted, SENTIMENTS)] = 1
         return [float(value) for value in row.ravel()]
 
     def score(self, predicted: str, gold: str) -> float:

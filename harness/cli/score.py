@@ -41,9 +41,9 @@ def slue_ner(
     Example:
         harness score slue_ner --gold gold.jsonl --pred pred.jsonl --json
     """
-    from harness.metrics.ner import score_files
+    from harness.evaluation.score_files import score_entity_files
 
-    scores = score_files(Path(gold), Path(pred), tags=None if tags == "auto" else tags)
+    scores = score_entity_files(Path(gold), Path(pred), tags=None if tags == "auto" else tags)
     if json:
         print_json(scores.to_json())
         return
@@ -64,9 +64,9 @@ def slue_sa(
     Example:
         harness score slue_sa --gold gold.jsonl --pred pred.jsonl --json
     """
-    from harness.metrics.classification import score_files
+    from harness.evaluation.score_files import score_sentiment_files
 
-    scores = score_files(Path(gold), Path(pred))
+    scores = score_sentiment_files(Path(gold), Path(pred))
     if json:
         print_json(scores.to_json())
         return
@@ -86,9 +86,9 @@ def repetition(
     Example:
         harness score repetition --outputs outputs.jsonl --json
     """
-    from harness.metrics.repetition import command
+    from harness.evaluation.score_files import score_repetition_file
 
-    scores = command(Path(outputs))
+    scores = score_repetition_file(Path(outputs))
     if json:
         print_json(scores)
         return

@@ -1,4 +1,4 @@
-"""SLUE (Shon et al. 2022, arXiv 2111.10367): label sets, text normalization, tables of its two corpora.
+"""SLUE (Shon et al. 2022, arXiv 2111.10367): text normalization, tables of its two corpora.
 
 The rules are those of slue-toolkit, the benchmark's own code (github.com/asappresearch/slue-toolkit,
 `prepare/data_utils.py` and `generic_utils.py`), written anew.
@@ -11,38 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 
 from harness.corpora.manifest import Entity
 from harness.errors import CorpusError
-
-#: The label that a raw entity label is scored as; None where it is discarded.
-COMBINED: Mapping[str, str | None] = MappingProxyType(
-    {
-        "CARDINAL": "QUANT",
-        "DATE": "WHEN",
-        "EVENT": None,
-        "FAC": None,
-        "GPE": "PLACE",
-        "LANGUAGE": None,
-        "LAW": "LAW",
-        "LOC": "PLACE",
-        "MONEY": "QUANT",
-        "NORP": "NORP",
-        "ORDINAL": "QUANT",
-        "ORG": "ORG",
-        "PERCENT": "QUANT",
-        "PERSON": "PERSON",
-        "PRODUCT": None,
-        "QUANTITY": "QUANT",
-        "TIME": "WHEN",
-        "WORK_OF_ART": None,
-    }
-)
-#: The 18 labels of the data (those of OntoNotes 5).
-RAW_LABELS = tuple(COMBINED)
-#: The 7 labels of the scores.
-COMBINED_LABELS = tuple(sorted({label for label in COMBINED.values() if label}))
 
 _DELETED = str.maketrans("", "", ".,!?;")
 _APOSTROPHE = "'"

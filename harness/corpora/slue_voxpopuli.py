@@ -20,7 +20,6 @@ from harness.corpora.corpus import CorpusInfo, Prepared
 from harness.corpora.distribution import Entry, Rules, first_few, write_splits
 from harness.corpora.manifest import Entity
 from harness.corpora.slue import (
-    RAW_LABELS,
     SPLITS,
     Distribution,
     Row,
@@ -28,6 +27,7 @@ from harness.corpora.slue import (
     normalize_text,
     splits_inside_words,
 )
+from harness.corpora.slue_labels import RAW_LABELS
 from harness.errors import CorpusError
 
 DISTRIBUTION = Distribution(

@@ -1,4 +1,4 @@
-"""Named entity recognition as slue-toolkit scores it: F1 of (label, phrase) pairs, wherever they stand.
+"""Named entity recognition by F1 of (label, phrase) pairs, wherever they stand, as slue-toolkit scores it.
 
 Definitions: Shon et al. 2022 (arXiv 2111.10367), section 3.2, and slue-toolkit's `eval/eval_utils_ner.py`.
 """
@@ -10,15 +10,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.corpora.slue import COMBINED
-from harness.errors import InputError
-from harness.metrics.joining import read_items, same_ids
-from harness.metrics.tags import Mention, TagFormat, combined_label, detect_tags, parse_tags
+from harness.errors import FormatError, JoinError
+from harness.metrics.joining import same_ids
+from harness.metrics.ratios import ratio
+from harness.metrics.tags import Mention
+
+Floats = NDArray[np.float64]
+#: What each label is scored as; None where mentions of it are left out.
+LabelMap = Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,67 +92,109 @@ class NerScores:
         return {"f1": self.f1.to_json(), "label_f1": self.label_f1.to_json()}
 
 
-def ner_scores(gold: Mapping[str, Iterable[Mention]], predicted: Mapping[str, Iterable[Mention]]) -> NerScores:
+def ner_scores(
+    gold: Mapping[str, Iterable[Mention]], predicted: Mapping[str, Iterable[Mention]], labels: LabelMap
+) -> NerScores:
     """Scores the mentions of each utterance against the gold ones, joined by id.
 
     Mentions of an utterance are a multiset: order and position count for nothing, repetition does, and phrases
-    compare as exact strings. Raw labels are mapped to combined ones, discarded ones (FAC, EVENT, WORK_OF_ART,
-    PRODUCT, LANGUAGE) are left out of gold and prediction alike. A label that is neither raw nor combined is an error
-    in gold; in a prediction it is a false positive under its own name.
+    compare as exact strings. A label that `labels` does not know is an error in gold; in a prediction it is a false
+    positive under its own name.
+
+    Args:
+        gold: mentions by utterance.
+        predicted: the same, of the same utterances.
+        labels: what each label is scored as, in gold and prediction alike; None leaves its mentions out of both.
 
     Raises:
-        InputError: if the ids of gold and prediction differ or there are none, or a gold label is unknown.
+        JoinError: if the ids of gold and prediction differ.
+        SampleError: if there are none.
+        FormatError: if a gold label is unknown.
     """
     ids = same_ids(gold, predicted)
-    pairs = [(i, _gold(i, gold[i]), _combined(predicted[i])) for i in ids]
-    return NerScores(
-        _score((i, Counter(g), Counter(p)) for i, g, p in pairs),
-        _score(
-            (i, Counter((label, "") for label, _ in g), Counter((label, "") for label, _ in p)) for i, g, p in pairs
-        ),
-    )
+    pairs = [(i, _gold(i, gold[i], labels), _mapped(predicted[i], labels)) for i in ids]
+    phrases = _score((i, mention_counts(g, p)) for i, g, p in pairs)
+    return NerScores(phrases, _score((i, label_counts(g, p)) for i, g, p in pairs))
 
 
-def micro_f1(sums: ArrayLike) -> NDArray[np.float64]:
-    """Micro F1, (…,) in [0, 1], of summed counts (…, 3) in the order tp, gold, predicted; 0 where all are 0.
+def mention_counts(gold: Iterable[Mention], predicted: Iterable[Mention]) -> dict[str, Counts]:
+    """The counts of one utterance by label, of labels in gold or prediction: multisets of (label, phrase) compared."""
+    g, p = Counter(gold), Counter(predicted)
+    by_label = [_of_labels(side) for side in (g & p, g, p)]
+    return {label: Counts(*(side[label] for side in by_label)) for label in by_label[1] | by_label[2]}
 
-    The statistic for `harness.stats.bootstrap_sums_ci`.
+
+def label_counts(gold: Iterable[Mention], predicted: Iterable[Mention]) -> dict[str, Counts]:
+    """As `mention_counts`, with labels compared alone, whatever their phrases."""
+    return mention_counts(_without_phrases(gold), _without_phrases(predicted))
+
+
+def precision(counts: ArrayLike) -> Floats:
+    """(…,) in [0, 1] of counts (…, 3) in the order tp, gold, predicted; higher is better; 0 without predictions."""
+    table = np.asarray(counts, dtype=np.float64)
+    return ratio(table[..., 0], table[..., 2])
+
+
+def recall(counts: ArrayLike) -> Floats:
+    """(…,) in [0, 1] of counts (…, 3) in the order tp, gold, predicted; higher is better; 0 without gold."""
+    table = np.asarray(counts, dtype=np.float64)
+    return ratio(table[..., 0], table[..., 1])
+
+
+def micro_f1(counts: ArrayLike) -> Floats:
+    """F1, (…,) in [0, 1], of counts (…, 3) in the order tp, gold, predicted; higher is better; 0 where all are 0.
+
+    Of counts summed over labels and utterances it is micro F1: a statistic for `harness.stats.bootstrap_sums_ci`.
     """
-    counts = np.asarray(sums, dtype=np.float64)
-    tp, total = counts[..., 0], counts[..., 1] + counts[..., 2]
-    return np.divide(2 * tp, total, out=np.zeros_like(tp), where=total > 0)
+    table = np.asarray(counts, dtype=np.float64)
+    return ratio(2 * table[..., 0], table[..., 1] + table[..., 2])
 
 
-def _gold(utterance: str, mentions: Iterable[Mention]) -> list[Mention]:
+def macro_f1(counts: ArrayLike) -> Floats:
+    """(…,) in [0, 1]: mean of F1 over the labels in gold or prediction, of counts (…, labels, 3); 0 without any."""
+    table = np.asarray(counts, dtype=np.float64)
+    present = (table[..., 1] + table[..., 2] > 0).sum(axis=-1)
+    return ratio(micro_f1(table).sum(axis=-1), present)
+
+
+def _gold(utterance: str, mentions: Iterable[Mention], labels: LabelMap) -> list[Mention]:
     found = list(mentions)
-    try:
-        for label, _ in found:
-            combined_label(label)
-    except InputError as error:
-        raise InputError(f"Gold of utterance '{utterance}': {error}") from None
-    return _combined(found)
+    for label, _ in found:
+        if label not in labels:
+            raise FormatError(
+                f"Gold of utterance '{utterance}': There is no entity label '{label}'. Known: {', '.join(labels)}."
+            )
+    return _mapped(found, labels)
 
 
-def _combined(mentions: Iterable[Mention]) -> list[Mention]:
-    mapped = ((COMBINED.get(label, label), phrase) for label, phrase in mentions)
+def _mapped(mentions: Iterable[Mention], labels: LabelMap) -> list[Mention]:
+    mapped = ((labels.get(label, label), phrase) for label, phrase in mentions)
     return [(label, phrase) for label, phrase in mapped if label is not None]
 
 
-def _score(utterances: Iterable[tuple[str, Counter[Mention], Counter[Mention]]]) -> MentionScores:
-    tp: Counter[str] = Counter()
-    gold: Counter[str] = Counter()
-    predicted: Counter[str] = Counter()
-    counts = {}
-    for utterance, g, p in utterances:
-        both = g & p
-        for total, found in ((tp, both), (gold, g), (predicted, p)):
-            for (label, _), count in found.items():
-                total[label] += count
-        counts[utterance] = Counts(both.total(), g.total(), p.total())
-    by_label = {label: Counts(tp[label], gold[label], predicted[label]) for label in sorted(gold | predicted)}
+def _without_phrases(mentions: Iterable[Mention]) -> list[Mention]:
+    return [(label, "") for label, _ in mentions]
+
+
+def _of_labels(mentions: Counter[Mention]) -> Counter[str]:
+    out: Counter[str] = Counter()
+    for (label, _), number in mentions.items():
+        out[label] += number
+    return out
+
+
+def _score(utterances: Iterable[tuple[str, Mapping[str, Counts]]]) -> MentionScores:
+    found = dict(utterances)
+    names = sorted({label for counts in found.values() for label in counts})
+    by_label = {label: _sum(counts[label] for counts in found.values() if label in counts) for label in names}
     per_label = {label: c.prf for label, c in by_label.items()}
-    micro = Counts(tp.total(), gold.total(), predicted.total()).prf
-    return MentionScores(micro, _macro(list(per_label.values())), per_label, by_label, counts)
+    counts = {utterance: _sum(own.values()) for utterance, own in found.items()}
+    return MentionScores(_sum(by_label.values()).prf, _macro(list(per_label.values())), per_label, by_label, counts)
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    rows = [(c.tp, c.gold, c.predicted) for c in counts]
+    return Counts(*(sum(column) for column in zip(*rows, strict=True))) if rows else Counts(0, 0, 0)
 
 
 def _macro(scores: Sequence[PRF]) -> PRF:
@@ -172,72 +217,18 @@ def seqeval_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
         predicted: the same of the prediction, on the same words.
 
     Raises:
-        InputError: if there are no utterances, or gold and prediction differ in number of utterances or of words.
+        JoinError: if there are no utterances, or gold and prediction differ in number of utterances or of words.
     """
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support  # imports scikit-learn: 1 s
 
     if len(gold) != len(predicted) or not gold:
-        raise InputError(f"BIO labels of the same ≥ 1 utterances are compared; found {len(gold)} and {len(predicted)}.")
+        raise JoinError(f"BIO labels of the same ≥ 1 utterances are compared; found {len(gold)} and {len(predicted)}.")
     for index, (g, p) in enumerate(zip(gold, predicted, strict=True)):
         if len(g) != len(p):
-            raise InputError(f"Utterance {index} has {len(g)} gold labels and {len(p)} predicted ones; words differ.")
+            raise JoinError(f"Utterance {index} has {len(g)} gold labels and {len(p)} predicted ones; words differ.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of labels without predictions, for which it is told to say 0
+        warnings.simplefilter("ignore")  # of labels without predictions, for which 0 is asked for
         precision, recall, f1, _ = precision_recall_fscore_support(
             [list(g) for g in gold], [list(p) for p in predicted], average="micro", zero_division=0
         )
     return PRF(float(precision), float(recall), float(f1))
-
-
-def score_files(gold: Path, predicted: Path, *, tags: TagFormat | None = None) -> NerScores:
-    """The scores of a file of predictions against one of gold, both read by `read_mentions`.
-
-    Raises:
-        InputError: as `read_mentions` and `ner_scores`.
-    """
-    return ner_scores(read_mentions(gold, tags=tags), read_mentions(predicted, tags=tags))
-
-
-def read_mentions(path: Path, *, tags: TagFormat | None = None) -> dict[str, list[Mention]]:
-    """The mentions of each utterance of a JSON Lines file, by id.
-
-    A line is `{"id", "entities": [[label, phrase], …]}` or `{"id", "text": "tagged text"}`; where it has both, its
-    entities count. Other keys are left alone.
-
-    Args:
-        path: the file.
-        tags: how texts are tagged; None finds out from all texts of the file.
-
-    Raises:
-        InputError: naming file and line, if a line is none of the two; or if texts may be tagged in raw or combined
-            characters of slue-toolkit and it makes a difference.
-    """
-    listed: dict[str, list[Mention]] = {}
-    texts: dict[str, str] = {}
-    for where, utterance, item in read_items(path):
-        listed[utterance] = []  # holds the place of texts, so that the order is the file's
-        if "entities" in item:
-            listed[utterance] = _pairs(item["entities"], where)
-        elif isinstance(item.get("text"), str):
-            texts[utterance] = item["text"]
-        else:
-            raise InputError(
-                f"{where}: expected 'entities', a list of [label, phrase], or 'text', a tagged text; found the keys "
-                f"{', '.join(map(repr, item))}."
-            )
-    found = tags or detect_tags(texts.values())
-    if found is None:
-        raise InputError(
-            f"{path}: its tags are characters that slue-toolkit uses for raw labels and for combined ones, such as "
-            "'!' for CARDINAL or for LAW. Say which they are: --tags raw or --tags combined."
-        )
-    return listed | {utterance: parse_tags(text, found) for utterance, text in texts.items()}
-
-
-def _pairs(entities: object, where: str) -> list[Mention]:
-    if not isinstance(entities, list):
-        raise InputError(f"{where}: 'entities' is a list of [label, phrase]; found {entities!r}.")
-    for pair in entities:
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
-            raise InputError(f"{where}: an entity is [label, phrase], two strings; found {pair!r}.")
-    return [(label, phrase) for label, phrase in entities]

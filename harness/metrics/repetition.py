@@ -7,13 +7,11 @@ by fairseq's `examples/textless_nlp/gslm/metrics/asr_metrics/self_auto_bleu.py`.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-from harness.errors import InputError
+from harness.errors import JoinError, SampleError
 
 Words = Sequence[str]
 #: N-grams that auto-BLEU and self-BLEU look at, each order with the same weight.
@@ -51,10 +49,10 @@ def self_bleu(outputs: Sequence[Words]) -> list[float]:
     without brevity penalty and without smoothing: 0 where a share is 0, hence for fewer than two words.
 
     Raises:
-        InputError: if there are fewer than two outputs.
+        SampleError: if there are fewer than two outputs.
     """
     if len(outputs) < 2:
-        raise InputError(f"Self-BLEU compares each output with the others; found {len(outputs)} in all.")
+        raise SampleError(f"Self-BLEU compares each output with the others; found {len(outputs)} in all.")
     shares = []
     for n in _ORDERS:
         counts = [Counter(_ngrams(words, n)) for words in outputs]
@@ -69,7 +67,7 @@ def vert(outputs: Sequence[Words]) -> float:
     """√(mean self-BLEU × mean auto-BLEU), 0 to 100; lower is more varied.
 
     Raises:
-        InputError: if there are fewer than two outputs.
+        SampleError: if there are fewer than two outputs.
     """
     among = self_bleu(outputs)
     within = [auto_bleu(words) for words in outputs]
@@ -82,11 +80,11 @@ def distinct(outputs: Sequence[Words], n: int = 2) -> float:
     Li et al. 2016 (arXiv 1510.03055). It falls as outputs get more, so compare equally many.
 
     Raises:
-        InputError: if no output has n words.
+        SampleError: if no output has n words.
     """
     grams = [gram for words in outputs for gram in _ngrams(words, n)]
     if not grams:
-        raise InputError(f"Distinct-{n} needs an output of {n} words or more; none of the {len(outputs)} has them.")
+        raise SampleError(f"Distinct-{n} needs an output of {n} words or more; none of the {len(outputs)} has them.")
     return 100 * len(set(grams)) / len(grams)
 
 
@@ -94,10 +92,10 @@ def copied_subsequence(words: Words, prompt: Words) -> float:
     """Words of the longest common subsequence with the prompt as a share of the output's words, 0 to 100.
 
     Raises:
-        InputError: if the output is empty.
+        SampleError: if the output is empty.
     """
     if not words:
-        raise InputError("An empty output copies nothing; leave it out and count it as empty.")
+        raise SampleError("An empty output copies nothing; leave it out and count it as empty.")
     row = [0] * (len(prompt) + 1)
     for word in words:
         before = 0
@@ -110,12 +108,12 @@ def copied_ngrams(words: Words, prompt: Words, n: int = 2) -> float:
     """The share of the output's n-grams that the prompt holds, 0 to 100.
 
     Raises:
-        InputError: if the output has fewer than n words.
+        SampleError: if the output has fewer than n words.
     """
     held = set(_ngrams(prompt, n))
     own = list(_ngrams(words, n))
     if not own:
-        raise InputError(f"An output of {len(words)} words has no {n}-gram that it could have copied.")
+        raise SampleError(f"An output of {len(words)} words has no {n}-gram that it could have copied.")
     return 100 * sum(gram in held for gram in own) / len(own)
 
 
@@ -126,10 +124,11 @@ def score(outputs: Sequence[Mapping[str, str]]) -> dict[str, float]:
         outputs: records with `id` and `text`; empty texts count as outputs without words.
 
     Raises:
-        InputError: if there are fewer than two outputs, an id occurs twice, or no output has two words.
+        JoinError: if an id occurs twice.
+        SampleError: if there are fewer than two outputs, or no output has two words.
     """
     if repeated := [i for i, count in Counter(o["id"] for o in outputs).items() if count > 1]:
-        raise InputError(f"The id '{repeated[0]}' stands for more than one of {len(outputs)} outputs; ids are unique.")
+        raise JoinError(f"The id '{repeated[0]}' stands for more than one of {len(outputs)} outputs; ids are unique.")
     words = [words_of(output["text"]) for output in outputs]
     among = self_bleu(words)
     return {
@@ -138,29 +137,6 @@ def score(outputs: Sequence[Mapping[str, str]]) -> dict[str, float]:
         "vert": vert(words),
         "distinct_2": distinct(words),
     }
-
-
-def command(outputs: Path) -> dict[str, float]:
-    """`score` of a JSON Lines file whose lines are `{"id": …, "text": …}`; other fields are ignored.
-
-    Raises:
-        InputError: if the file is absent or a line is no such record, naming the line; or as `score`.
-    """
-    try:
-        lines = outputs.read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The outputs {outputs} cannot be read: {error}") from None
-    return score([_record(line, f"{outputs}:{n}") for n, line in enumerate(lines, 1) if line.strip()])
-
-
-def _record(line: str, where: str) -> dict[str, str]:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: this is no JSON: {error}") from None
-    if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in ("id", "text")):
-        raise InputError(f'{where}: a line is a record {{"id": "…", "text": "…"}} of two strings; found {line[:80]}')
-    return {"id": record["id"], "text": record["text"]}
 
 
 def _ngrams(words: Words, n: int) -> Iterator[tuple[str, ...]]:

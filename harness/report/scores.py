@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.report.tables import Table
 
 if TYPE_CHECKING:
-    from harness.metrics.classification import SentimentScores
+    from harness.metrics.classification import ClassificationScores
     from harness.metrics.ner import NerScores
 
 
@@ -28,9 +28,9 @@ def entity_table(scores: NerScores) -> Table:
     return Table(title, columns, rows, left=frozenset({0}))
 
 
-def sentiment_table(scores: SentimentScores) -> Table:
+def sentiment_table(scores: ClassificationScores) -> Table:
     """Precision, recall and F1 of sentiment in per cent, macro and by class."""
-    macro = ("macro", scores.macro_precision, scores.macro_recall, scores.macro_f1, len(scores.cells))
+    macro = ("macro", scores.macro_precision, scores.macro_recall, scores.macro_f1, int(scores.confusion.sum()))
     classes = [(name, c.precision, c.recall, c.f1, c.support) for name, c in scores.per_class.items()]
     rows = tuple((name, *(f"{x:.2f}" for x in prf), str(n)) for name, *prf, n in [macro, *classes])
     title = f"slue_sa, in per cent: accuracy {scores.accuracy:.2f}, unparsable {scores.unparsable:.2f}"

@@ -4,15 +4,21 @@ from hypothesis import strategies as st
 
 from harness.corpora.manifest import Entity
 from harness.corpora.slue import (
-    COMBINED,
-    COMBINED_LABELS,
-    RAW_LABELS,
     normalize_entities,
     normalize_text,
     read_table,
     splits_inside_words,
 )
-from harness.errors import CorpusError
+from harness.corpora.slue_labels import (
+    COMBINED,
+    COMBINED_CHARACTERS,
+    COMBINED_LABELS,
+    RAW_CHARACTERS,
+    RAW_LABELS,
+    combined_entities,
+    combined_label,
+)
+from harness.errors import CorpusError, FormatError
 
 
 def test_label_sets():
@@ -25,6 +31,29 @@ def test_label_sets():
         "CARDINAL", "ORDINAL", "QUANTITY", "MONEY", "PERCENT",
     }  # fmt: skip
     assert {raw for raw, label in COMBINED.items() if label in ("WHEN", "PLACE")} == {"DATE", "TIME", "GPE", "LOC"}
+
+
+def test_characters_are_those_of_slue_toolkit():
+    """Its `generic_utils.py`; as `]` closes, `[` can open."""
+    assert {name: character for character, name in RAW_CHARACTERS.items()} == {
+        "CARDINAL": "!", "DATE": "@", "EVENT": "#", "FAC": "$", "GPE": "%", "LANGUAGE": "^", "LAW": "&", "LOC": "*",
+        "MONEY": "(", "NORP": ")", "ORDINAL": "~", "ORG": "`", "PERCENT": "{", "PERSON": "}", "PRODUCT": "[",
+        "QUANTITY": "<", "TIME": ">", "WORK_OF_ART": "?",
+    }  # fmt: skip
+    assert {name: character for character, name in COMBINED_CHARACTERS.items()} == {
+        "LAW": "!", "NORP": "@", "ORG": "#", "PERSON": "$", "PLACE": "%", "QUANT": "^", "WHEN": "&",
+    }  # fmt: skip
+
+
+def test_entities_under_the_labels_that_they_are_scored_as():
+    entities = [Entity("GPE", 3, 5), Entity("FAC", 9, 3), Entity("LAW", 13, 5), Entity("QUANT", 20, 2)]
+    assert combined_entities(entities) == [Entity("PLACE", 3, 5), Entity("LAW", 13, 5), Entity("QUANT", 20, 2)]
+    assert {label: combined_label(label) for label in (*RAW_LABELS, *COMBINED_LABELS)} == {
+        **{label: label for label in COMBINED_LABELS},
+        **COMBINED,
+    }
+    with pytest.raises(FormatError, match=r"There is no entity label 'CITY'\. Raw labels are CARDINAL"):
+        combined_entities([Entity("CITY", 3, 4)])
 
 
 @pytest.mark.parametrize(

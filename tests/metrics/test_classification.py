@@ -1,4 +1,3 @@
-import json
 import random
 
 import numpy as np
@@ -6,8 +5,8 @@ import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from harness.corpora.manifest import SENTIMENTS
-from harness.errors import InputError
-from harness.metrics.classification import confusion_rows, macro_f1, score_files, sentiment_scores
+from harness.errors import FormatError, JoinError
+from harness.metrics.classification import accuracy, classification_scores, macro_f1, unparsable
 
 GOLD = ["Negative", "Neutral", "Neutral", "Positive", "Positive", "Positive"]
 PREDICTED = ["Negative", "Neutral", "Positive", "Positive", "Neutral", "no idea"]
@@ -22,7 +21,7 @@ def test_worked_by_hand():
 
     P = 1, 1/2, 1/2; R = 1, 1/2, 1/3; F1 = 1, 1/2, 2/5: macro 2/3, 11/18, 19/30. 3 of 6 are right, 1 is unparsable.
     """
-    found = sentiment_scores(named(GOLD), named(PREDICTED))
+    found = classification_scores(named(GOLD), named(PREDICTED), SENTIMENTS)
     assert found.to_json() == {
         "macro_f1": pytest.approx(100 * 19 / 30),
         "macro_precision": pytest.approx(100 * 2 / 3),
@@ -40,21 +39,23 @@ def test_worked_by_hand():
 
 
 def test_perfect_and_always_wrong():
-    assert sentiment_scores(named(GOLD), named(GOLD)).macro_f1 == 100
-    wrong = sentiment_scores(named(["Neutral"]), named([None]))
+    assert classification_scores(named(GOLD), named(GOLD), SENTIMENTS).macro_f1 == 100
+    wrong = classification_scores(named(["Neutral"]), named([None]), SENTIMENTS)
     assert (wrong.macro_f1, wrong.accuracy, wrong.unparsable) == (0, 0, 100)
 
 
 def test_classes_that_are_nowhere_count_as_zero():
     """Always Neutral on 3 of 4: F1 = 2 · 3 / (3 + 4) = 6/7, over three classes 2/7."""
-    found = sentiment_scores(named(["Neutral", "Neutral", "Neutral", "Positive"]), named(["Neutral"] * 4))
+    found = classification_scores(
+        named(["Neutral", "Neutral", "Neutral", "Positive"]), named(["Neutral"] * 4), SENTIMENTS
+    )
     assert found.macro_f1 == pytest.approx(100 * 2 / 7)
     assert found.per_class["Negative"].f1 == 0
 
 
 @pytest.mark.parametrize("label", ["neutral", " Neutral", "", None, 1, ["Neutral"], {"Neutral": 1}])
 def test_only_the_exact_label_is_parsable(label):
-    assert sentiment_scores(named(["Neutral"]), {"u0": label}).unparsable == 100
+    assert classification_scores(named(["Neutral"]), {"u0": label}, SENTIMENTS).unparsable == 100
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -64,7 +65,7 @@ def test_equals_scikit_learn(seed, strange):
     classes = SENTIMENTS if seed else SENTIMENTS[:2]  # with seed 0, one class is nowhere
     gold = draws.choices(classes, [1, 6, 3][: len(classes)], k=80)
     predicted = [g if draws.random() < 0.4 else draws.choice([*classes, "?"] if strange else classes) for g in gold]
-    found = sentiment_scores(named(gold), named(predicted))
+    found = classification_scores(named(gold), named(predicted), SENTIMENTS)
     options = {"labels": list(SENTIMENTS), "average": "macro", "zero_division": 0}
     assert found.macro_f1 == pytest.approx(100 * f1_score(gold, predicted, **options), abs=1e-12)
     assert found.macro_precision == pytest.approx(100 * precision_score(gold, predicted, **options), abs=1e-12)
@@ -73,33 +74,32 @@ def test_equals_scikit_learn(seed, strange):
     assert [c.f1 for c in found.per_class.values()] == pytest.approx(list(100 * each), abs=1e-12)
 
 
-def test_sums_of_rows_give_macro_f1_again():
-    found = sentiment_scores(named(GOLD), dict(reversed(named(PREDICTED).items())))
-    rows = confusion_rows(found.cells)
-    assert rows.shape == (6, 12)
-    assert macro_f1(rows.sum(axis=0)) == pytest.approx(found.macro_f1, abs=1e-12)
-    halves = macro_f1(np.stack([rows[:3].sum(axis=0), rows[3:].sum(axis=0)]))
-    firsts = [dict(list(named(labels).items())[:3]) for labels in (GOLD, PREDICTED)]
-    assert halves[0] == pytest.approx(sentiment_scores(*firsts).macro_f1)
+def test_many_confusion_matrices_at_once():
+    found = classification_scores(named(GOLD), dict(reversed(named(PREDICTED).items())), SENTIMENTS)
+    assert macro_f1(found.confusion) == pytest.approx(found.macro_f1, abs=1e-12)
+    parts = [
+        classification_scores(named(GOLD[at]), named(PREDICTED[at]), SENTIMENTS) for at in (slice(3), slice(3, None))
+    ]
+    stack = np.stack([part.confusion for part in parts])
+    assert (stack.sum(axis=0) == found.confusion).all()
+    for statistic in (macro_f1, accuracy, unparsable):
+        assert statistic(stack) == pytest.approx([getattr(part, statistic.__name__) for part in parts])
 
 
-@pytest.mark.parametrize("label", ["<mixed>", "Disagreement"])
-def test_dropped_labels_are_no_gold(label):
-    with pytest.raises(InputError, match=rf"'{label}' for 'u0', which is none of Negative, .* Drop such rows"):
-        sentiment_scores(named([label]), named(["Neutral"]))
+def test_labels_may_be_any():
+    """b is right once of two, predicted twice: P = R = 1/2; a is never right."""
+    found = classification_scores({"1": "a", "2": "b", "3": "b"}, {"1": "b", "2": "b", "3": "c"}, ["a", "b"])
+    assert {name: (c.precision, c.recall, c.support) for name, c in found.per_class.items()} == {
+        "a": (0, 0, 1),
+        "b": (50, 50, 2),
+    }
+
+
+def test_a_gold_label_that_is_no_class_is_an_error():
+    with pytest.raises(FormatError, match=r"'<mixed>' for 'u0', which is none of Negative, Neutral, Positive"):
+        classification_scores(named(["<mixed>"]), named(["Neutral"]), SENTIMENTS)
 
 
 def test_differing_ids_are_an_error():
-    with pytest.raises(InputError, match=r"1 of gold have no prediction \(u1\)"):
-        sentiment_scores(named(GOLD[:2]), named(GOLD[:1]))
-
-
-def test_files(tmp_path):
-    for name, labels in (("gold", GOLD), ("predicted", PREDICTED)):
-        lines = [json.dumps({"id": i, "label": label, "more": 1}) for i, label in named(labels).items()]
-        (tmp_path / name).write_text("\n".join(lines), "utf-8")
-    found = score_files(tmp_path / "gold", tmp_path / "predicted")
-    assert found.to_json() == sentiment_scores(named(GOLD), named(PREDICTED)).to_json()
-    (tmp_path / "bad").write_text('{"id": "u0", "sentiment": "Neutral"}')
-    with pytest.raises(InputError, match=r"bad:1: an item has a 'label'; found the keys 'id', 'sentiment'"):
-        score_files(tmp_path / "gold", tmp_path / "bad")
+    with pytest.raises(JoinError, match=r"1 of gold have no prediction \(u1\)"):
+        classification_scores(named(GOLD[:2]), named(GOLD[:1]), SENTIMENTS)

@@ -1,5 +1,4 @@
 import itertools
-import json
 import math
 from collections import Counter
 
@@ -7,10 +6,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from harness.errors import InputError
+from harness.errors import InputError, JoinError
 from harness.metrics.repetition import (
     auto_bleu,
-    command,
     copied_ngrams,
     copied_subsequence,
     distinct,
@@ -173,19 +171,13 @@ def test_what_cannot_be_measured_is_refused():
         copied_ngrams(["a"], ["a"])
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- all four ---------------------------------------------------------------------------------------------------------
 
 
-def write(path, *lines):
-    path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines), "utf-8")
-    return path
-
-
-def test_a_file_has_the_four_numbers_in_per_cent(tmp_path):
+def test_the_four_numbers_in_per_cent():
     """Words are lower-cased: "The cat the CAT" is "a b a b" above, and contains all of "the cat"."""
-    file = write(tmp_path / "o.jsonl", {"id": "1", "text": "The cat the CAT"}, {"id": "2", "text": "the cat", "n": 1})
     first = 100 * math.sqrt(1 / 6)
-    assert command(file) == pytest.approx(
+    assert score([{"id": "1", "text": "The cat the CAT"}, {"id": "2", "text": "the cat"}]) == pytest.approx(
         {
             "auto_bleu": 50 * math.sqrt(2 / 3),
             "self_bleu": (first + 100) / 2,
@@ -195,6 +187,11 @@ def test_a_file_has_the_four_numbers_in_per_cent(tmp_path):
     )
 
 
+def test_ids_are_unique():
+    with pytest.raises(JoinError, match="The id '1' stands for more than one of 2 outputs"):
+        score([{"id": "1", "text": "a b"}] * 2)
+
+
 def test_empty_outputs_count():
     """They repeat nothing: means over two become means over four."""
     two = [{"id": "1", "text": "a b a b"}, {"id": "2", "text": "a b"}]
@@ -202,27 +199,6 @@ def test_empty_outputs_count():
     assert four["auto_bleu"] == pytest.approx(score(two)["auto_bleu"] / 2)
     assert four["vert"] == pytest.approx(score(two)["vert"] / 2)
     assert four["distinct_2"] == score(two)["distinct_2"]
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (["no json\n"], r"o\.jsonl:1: this is no JSON"),
-        ([{"id": "1", "text": "a b"}, {"id": "2"}], r"o\.jsonl:2: a line is a record"),
-        ([{"id": 1, "text": "a b"}], r"o\.jsonl:1: a line is a record"),
-        (["[]\n"], r"o\.jsonl:1: a line is a record"),
-        ([{"id": "1", "text": "a b"}] * 2, "The id '1' stands for more than one"),
-        ([], "found 0 in all"),
-    ],
-)
-def test_a_wrong_file_is_refused_with_its_line(tmp_path, lines, message):
-    with pytest.raises(InputError, match=message):
-        command(write(tmp_path / "o.jsonl", *lines))
-
-
-def test_an_absent_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"absent\.jsonl cannot be read"):
-        command(tmp_path / "absent.jsonl")
 
 
 def test_words_are_lower_case():

@@ -3,15 +3,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.corpora.manifest import Entity
-from harness.corpora.slue import COMBINED, RAW_LABELS
-from harness.errors import InputError
-from harness.metrics.tags import (
+from harness.corpora.slue_labels import (
+    COMBINED,
     COMBINED_CHARACTERS,
     RAW_CHARACTERS,
+    RAW_LABELS,
+    combined_entities,
+    combined_label,
+)
+from harness.errors import FormatError, JoinError
+from harness.metrics.tags import (
     bio_labels,
     bio_mentions,
-    combined_label,
-    detect_tags,
     format_tags,
     mentions,
     parse_tags,
@@ -27,18 +30,6 @@ ENTITIES = [
     Entity("NORP", 13, 5),
     Entity("ORG", 22, 6),
 ]
-
-
-def test_characters_are_those_of_slue_toolkit():
-    """Its `generic_utils.py`; as `]` closes, `[` can open."""
-    assert {name: character for character, name in RAW_CHARACTERS.items()} == {
-        "CARDINAL": "!", "DATE": "@", "EVENT": "#", "FAC": "$", "GPE": "%", "LANGUAGE": "^", "LAW": "&", "LOC": "*",
-        "MONEY": "(", "NORP": ")", "ORDINAL": "~", "ORG": "`", "PERCENT": "{", "PERSON": "}", "PRODUCT": "[",
-        "QUANTITY": "<", "TIME": ">", "WORK_OF_ART": "?",
-    }  # fmt: skip
-    assert {name: character for character, name in COMBINED_CHARACTERS.items()} == {
-        "LAW": "!", "NORP": "@", "ORG": "#", "PERSON": "$", "PLACE": "%", "QUANT": "^", "WHEN": "&",
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -82,32 +73,38 @@ def test_inline_tags(text, found):
     ],
 )
 def test_characters(text, raw, combined):
-    assert parse_tags(text, "raw") == raw
-    assert parse_tags(text, "combined") == combined
+    assert parse_tags(text, RAW_CHARACTERS) == raw
+    assert parse_tags(text, COMBINED_CHARACTERS) == combined
 
 
 def test_tags_are_taken_out():
     assert strip_tags("<ORG> the <PLACE>europe</> union </> x <NORP>") == "the europe union x"
-    assert strip_tags("! two ] of ) finns", "raw") == "two of finns"
-    assert strip_tags("! two ] of ) finns", "combined") == "two of ) finns"
+    assert strip_tags("! two ] of ) finns", RAW_CHARACTERS) == "two of finns"
+    assert strip_tags("! two ] of ) finns", COMBINED_CHARACTERS) == "two of ) finns"
+
+
+COMBINED_ENTITIES = combined_entities(ENTITIES)
 
 
 @pytest.mark.parametrize(
-    ("tags", "tagged"),
+    ("characters", "entities", "tagged"),
     [
-        ("inline", "in <PLACE> paris </> <QUANT> two </> <NORP> finns </> of <ORG> the eu </> saw big ben"),
-        ("combined", "in % paris ] ^ two ] @ finns ] of # the eu ] saw big ben"),
-        ("raw", "in % paris ] ! two ] ) finns ] of ` the eu ] saw $ big ben ]"),
+        (
+            None,
+            COMBINED_ENTITIES,
+            "in <PLACE> paris </> <QUANT> two </> <NORP> finns </> of <ORG> the eu </> saw big ben",
+        ),
+        (COMBINED_CHARACTERS, COMBINED_ENTITIES, "in % paris ] ^ two ] @ finns ] of # the eu ] saw big ben"),
+        (RAW_CHARACTERS, ENTITIES, "in % paris ] ! two ] ) finns ] of ` the eu ] saw $ big ben ]"),
     ],
+    ids=["inline", "combined", "raw"],
 )
-def test_formats_what_it_parses(tags, tagged):
-    assert format_tags(TEXT, ENTITIES, tags) == tagged
-    assert strip_tags(tagged, tags) == TEXT
-    found = [(combined_label(label), phrase) for label, phrase in parse_tags(tagged, tags)]
-    kept = [
-        (combined_label(label), phrase) for label, phrase in mentions(TEXT, sorted(ENTITIES, key=lambda e: e.start))
-    ]
-    assert [m for m in found if m[0]] == [m for m in kept if m[0]]
+def test_formats_what_it_parses(characters, entities, tagged):
+    assert format_tags(TEXT, entities, characters) == tagged
+    assert strip_tags(tagged, characters) == TEXT
+    assert parse_tags(tagged, characters) == mentions(TEXT, sorted(entities, key=lambda e: e.start))
+    found = [(combined_label(label), phrase) for label, phrase in parse_tags(tagged, characters)]
+    assert [m for m in found if m[0]] == mentions(TEXT, sorted(COMBINED_ENTITIES, key=lambda e: e.start))
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.sampled_from(RAW_LABELS)), max_size=4)
@@ -122,22 +119,21 @@ def test_every_way_of_tagging_keeps_the_mentions(spans):
         position += gap + length
     raw = mentions(text, entities)
     kept = [(COMBINED[label], phrase) for label, phrase in raw if COMBINED[label]]
-    assert parse_tags(format_tags(text, entities, "raw"), "raw") == raw
-    assert parse_tags(format_tags(text, entities)) == kept
-    assert parse_tags(format_tags(text, entities, "combined"), "combined") == kept
-    assert bio_mentions(text.split(), bio_labels(text, entities)) == kept
+    scored = combined_entities(entities)
+    assert parse_tags(format_tags(text, entities, RAW_CHARACTERS), RAW_CHARACTERS) == raw
+    assert parse_tags(format_tags(text, scored)) == kept
+    assert parse_tags(format_tags(text, scored, COMBINED_CHARACTERS), COMBINED_CHARACTERS) == kept
+    assert bio_mentions(text.split(), bio_labels(format_tags(text, scored))) == kept
 
 
-def test_combined_labels_are_formatted_too():
-    assert format_tags("in rome", [Entity("PLACE", 3, 4)]) == "in <PLACE> rome </>"
-    with pytest.raises(InputError, match="'raw' has no character for 'PLACE', which is a combined label"):
-        format_tags("in rome", [Entity("PLACE", 3, 4)], "raw")
+def test_a_label_needs_its_character():
+    with pytest.raises(FormatError, match="no character for the label 'PLACE'; there are ones for CARDINAL"):
+        format_tags("in rome", [Entity("PLACE", 3, 4)], RAW_CHARACTERS)
 
 
 @pytest.mark.parametrize(
     ("text", "entity", "message"),
     [
-        ("in rome", Entity("CITY", 3, 4), r"There is no entity label 'CITY'\. Raw labels are CARDINAL"),
         ("in rome", Entity("GPE", 3, 3), "The GPE 'rom' is not whole words of 'in rome'"),
         ("in rome", Entity("GPE", 4, 3), "The GPE 'ome' is not whole words"),
         ("in  rome", Entity("GPE", 4, 4), "words of a text must stand one space apart"),
@@ -145,17 +141,28 @@ def test_combined_labels_are_formatted_too():
     ],
 )
 def test_refuses_to_format(text, entity, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(FormatError, match=message):
         format_tags(text, [entity])
 
 
 def test_refuses_overlaps():
-    with pytest.raises(InputError, match="The LOC 'north sea' overlaps another entity"):
+    with pytest.raises(FormatError, match="The LOC 'north sea' overlaps another entity"):
         word_spans("the north sea", [Entity("LOC", 4, 9), Entity("ORG", 0, 9)])
 
 
 def test_bio_labels():
-    assert bio_labels(TEXT, ENTITIES) == ["O", "B-PLACE", "B-QUANT", "B-NORP", "O", "B-ORG", "I-ORG", "O", "O", "O"]
+    assert bio_labels(format_tags(TEXT, COMBINED_ENTITIES)) == [
+        "O",
+        "B-PLACE",
+        "B-QUANT",
+        "B-NORP",
+        "O",
+        "B-ORG",
+        "I-ORG",
+        "O",
+        "O",
+        "O",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -174,28 +181,7 @@ def test_bio_mentions(labels, found):
 
 
 def test_refuses_labels_that_are_no_bio():
-    with pytest.raises(InputError, match="found 1 for 2 words"):
+    with pytest.raises(JoinError, match="found 1 for 2 words"):
         bio_mentions(["a", "b"], ["O"])
-    with pytest.raises(InputError, match="found 'ORG'"):
+    with pytest.raises(FormatError, match="found 'ORG'"):
         bio_mentions(["a"], ["ORG"])
-
-
-@pytest.mark.parametrize(
-    ("texts", "tags"),
-    [
-        ([], "inline"),
-        (["plain", "a ! b"], "inline"),
-        (["% rome ]", "<PLACE> rome </>"], "inline"),
-        (["% rome ]"], "raw"),
-        (["% rome", "! two ]"], None),
-        (["! two ]", "( ten euros ]"], "raw"),
-        (["a ]"], "raw"),
-    ],
-)
-def test_tag_format_of_texts(texts, tags):
-    assert detect_tags(texts) == tags
-
-
-def test_refuses_an_unknown_format():
-    with pytest.raises(InputError, match="There is no tag format 'xml'"):
-        parse_tags("a", "xml")

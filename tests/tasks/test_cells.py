@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from harness.metrics.ratios import ratio
 from harness.results import Item
-from harness.tasks._cells import Table, _seed_shares, compare, ratio
+from harness.tasks._cells import Table, _seed_shares, compare
 
 
 def items(values, cell="train_text.test_text"):

@@ -9,13 +9,13 @@ import pytest
 
 from harness.corpora import _grammar
 from harness.corpora.manifest import SENTIMENTS, Entity, Utterance, read_manifest, write_manifest
-from harness.corpora.slue import COMBINED_LABELS
+from harness.corpora.slue_labels import COMBINED_LABELS, SCORED_LABELS, combined_entities
 from harness.engine.finetuned_model import task_tokens
 from harness.errors import CorpusError, InputError
 from harness.evaluation.evaluate import RunConfig, evaluate
-from harness.metrics.classification import sentiment_scores
+from harness.metrics.classification import classification_scores
 from harness.metrics.ner import ner_scores
-from harness.metrics.tags import bio_labels, format_tags, mentions
+from harness.metrics.tags import format_tags, mentions
 from harness.model import load_model
 from harness.results import Item
 from harness.segments import Speech, Text, UnitSpan
@@ -53,7 +53,7 @@ def test_sentiment_statistics_are_those_of_the_scorer(seed):
     predicted = {i: rng.choice([*SENTIMENTS, "nothing"]) for i in gold}
     sums = np.sum([SA.columns(predicted[i], gold[i]) for i in gold], axis=0)
     found = {name: float(statistic(sums)) for name, statistic in SA.statistics.items()}
-    expected = sentiment_scores(gold, predicted)
+    expected = classification_scores(gold, predicted, SENTIMENTS)
     for name in ("macro_f1", "macro_precision", "macro_recall", "accuracy", "unparsable"):
         assert found[name] == pytest.approx(getattr(expected, name)), name
     for label, scores in expected.per_class.items():
@@ -76,8 +76,8 @@ def test_entity_statistics_are_those_of_the_scorer(seed):
     predicted = {i: entities(rng, rng.randrange(4)) if rng.random() < 0.7 else gold[i] for i in gold}
     sums = np.sum([NER.columns(predicted[i], gold[i]) for i in gold], axis=0)
     found = {name: float(statistic(sums)) / 100 for name, statistic in NER.statistics.items()}
-    pairs = [{i: [tuple(m) for m in side[i]["entities"]] for i in side} for side in (gold, predicted)]
-    expected = ner_scores(*pairs)
+    sides = [{i: [tuple(m) for m in side[i]["entities"]] for i in side} for side in (gold, predicted)]
+    expected = ner_scores(sides[0], sides[1], SCORED_LABELS)
     assert found["f1"] == pytest.approx(expected.f1.micro.f1)
     assert found["precision"] == pytest.approx(expected.f1.micro.precision)
     assert found["recall"] == pytest.approx(expected.f1.micro.recall)
@@ -108,14 +108,6 @@ def utterance(i, sentence, split):
     )  # fmt: skip
 
 
-def test_words_of_a_tagged_text_have_the_labels_of_the_scorer():
-    from harness.tasks import slue_ner
-
-    for sentence in SENTENCES:
-        tagged = format_tags(sentence.text, sentence.entities)
-        assert slue_ner._bio(tagged) == bio_labels(sentence.text, sentence.entities)
-
-
 def test_tagged_transcripts_come_back_from_their_tokens():
     from harness.tasks import slue_ner
 
@@ -125,7 +117,7 @@ def test_tagged_transcripts_come_back_from_their_tokens():
     decode = toy.decode
     toy.decode = lambda ids: decode([i for i in ids if i not in tokens.values()])
     for sentence in SENTENCES:
-        tagged = format_tags(sentence.text, sentence.entities)
+        tagged = format_tags(sentence.text, combined_entities(sentence.entities))
         assert slue_ner._tagged_text(toy, slue_ner._tagged_ids(toy, tokens, tagged)) == tagged
 
 
