@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.config import STRICT, build, digest, file_digest
 from harness.engine.kv_cache import KVCache, read_rows
-from harness.errors import CheckpointError, InputError
+from harness.errors import CheckpointError, ConfigError, SegmentError
 from harness.model import Hidden, ModelCard
 from harness.segments import Modality, Prompt, Segment, Text
 
@@ -29,7 +29,7 @@ class HfTextOptions:
 
     Attributes:
         dtype: type that the weights are computed with.
-        max_length: longest sequence in tokens; unset takes the configuration's `max_position_embeddings`.
+        max_length: longest sequence in tokens; None: the configuration's `max_position_embeddings`.
     """
 
     dtype: str = "float32"
@@ -52,7 +52,7 @@ class HfText:
         self.card, self.device = card, torch.device(device)
         dtype = getattr(torch, options.dtype, None)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise InputError(f"card '{card.name}': options: '{options.dtype}' is no floating type of torch.")
+            raise ConfigError(f"card '{card.name}': options: '{options.dtype}' is not a floating-point type of torch.")
         try:
             self.module: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
@@ -82,7 +82,7 @@ class HfText:
     def encode_prior(self, source: Modality, target: Modality) -> list[int]:
         """The start token."""
         if {source, target} != {"text"}:
-            raise InputError(f"Model '{self.card.name}' knows text only; asked for {source} → {target}.")
+            raise SegmentError(f"Model '{self.card.name}' knows text only; asked for {source} → {target}.")
         return [self._start]
 
     def encode_prompt(self, prompt: Prompt, target: Modality) -> list[int]:
@@ -92,7 +92,7 @@ class HfText:
     def encode_continuation(self, segment: Segment) -> list[int]:
         """Ids of a segment, its first word with the space before it."""
         if not isinstance(segment, Text):
-            raise InputError(f"Model '{self.card.name}' knows text only; got {segment}.")
+            raise SegmentError(f"Model '{self.card.name}' knows text only; got {segment}.")
         return self._ids(self._space + segment.text) if segment.text else []
 
     def tokens_of(self, modality: Modality) -> Sequence[int]:

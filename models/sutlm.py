@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.config import STRICT, build, digest
 from harness.engine.kv_cache import KVCache, read_rows
-from harness.errors import InputError, UnitSystemError
+from harness.errors import SegmentError, UnitSystemError
 from harness.model import Hidden, ModelCard
 from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text, UnitSpan
 from harness.training.checkpoint import load_checkpoint
@@ -31,8 +31,14 @@ class SutlmOptions:
 
 
 class Sutlm:
-    """OPT-style decoder over one vocabulary of unit and text subwords; sequences as in `harness.training`."""
+    """OPT-style decoder over one vocabulary of unit and text subwords; sequences as in `harness.training`.
 
+    Raises:
+        CheckpointError: if weights or tokenizers are absent, altered or refused.
+    """
+
+    #: `harness train` writes checkpoints that this adapter loads.
+    trains: ClassVar[bool] = True
     modalities: frozenset[Modality] = frozenset({"speech", "text"})
     end: int | None = EOS
 
@@ -69,7 +75,7 @@ class Sutlm:
     def encode_prompt(self, prompt: Prompt, target: Modality) -> list[int]:
         """Start token, segments with switch tokens between modalities, and a switch to `target` where needed."""
         if not prompt:
-            raise InputError("A prompt needs at least one segment; use encode_prior for the likelihood without one.")
+            raise SegmentError("A prompt needs at least one segment; use encode_prior for the likelihood without one.")
         ids = [START[prompt[0].modality]]
         modality = prompt[0].modality
         for segment in prompt:
@@ -137,10 +143,4 @@ class Sutlm:
         return segment.units
 
 
-def MODEL(card: ModelCard, *, device: str = "cpu") -> Sutlm:
-    """Loads a `sutlm` checkpoint.
-
-    Raises:
-        CheckpointError: if weights or tokenizers are absent, altered or refused.
-    """
-    return Sutlm(card, device=device)
+MODEL = Sutlm

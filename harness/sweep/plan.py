@@ -21,7 +21,7 @@ from harness.progress import ProgressCallback
 from harness.results import Metric
 from harness.sweep.simplex import Repetition
 from harness.sweep.spec import SweepSpec
-from harness.training.recipe import FORMATS, Architecture, TrainingConfig
+from harness.training.recipe import FORMATS, TrainingConfig, TrainingRecipe
 from harness.training.train import TrainingData, train_model, training_card, training_data
 
 PLAN = "sweep.json"
@@ -80,12 +80,12 @@ def num_steps(card: ModelCard, tokens: int) -> int:
 
 
 def _training(card: ModelCard) -> TrainingConfig:
-    return build(TrainingConfig, card.training, where=f"card '{card.name}': training")
+    return TrainingRecipe.of(card).training
 
 
 def _row_tokens(card: ModelCard) -> int:
-    architecture = build(Architecture, card.architecture, where=f"card '{card.name}': architecture")
-    return min(_training(card).row_tokens, architecture.context)
+    recipe = TrainingRecipe.of(card)
+    return min(recipe.training.row_tokens, recipe.architecture.context)
 
 
 def trial_card(plan: SweepPlan, mixture: Mapping[str, float], *, seed: int, size: str, name: str) -> ModelCard:
@@ -123,8 +123,7 @@ def sized_cards(spec: SweepSpec) -> dict[str, ModelCard]:
     cards = {}
     for size, architecture in spec.sizes.items():
         card = dataclasses.replace(base, architecture=merge(base.architecture, architecture), sha256=None)
-        build(Architecture, card.architecture, where=f"sizes.{size}")
-        config = _training(card)
+        config = TrainingRecipe.of(card, where=f"sizes.{size}").training
         if spec.asha and config.schedule == "cosine":
             raise ConfigError(
                 "asha compares trials in mid-training, where a cosine schedule says little of their end; "

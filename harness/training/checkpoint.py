@@ -1,4 +1,7 @@
-"""Checkpoint folders: weights and tokenizers in one place, safetensors only."""
+"""Checkpoint folders: weights and tokenizers in one place, safetensors only.
+
+A folder is also one of Hugging Face transformers: `AutoModelForCausalLM.from_pretrained(folder)` reads its decoder.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,27 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import OPTForCausalLM
+from transformers import OPTConfig, OPTForCausalLM
 
 from harness.config import build, digest, file_digest, plain
-from harness.errors import CheckpointError, InputError
+from harness.errors import CheckpointError, UsageError
+from harness.files import new_folder
 from harness.model import CARD
 from harness.speech.tokenizer import SpeechTokenizer
-from harness.training.decoder import build_decoder
+from harness.training.decoder import build_decoder, decoder_settings
 from harness.training.recipe import Architecture
 from harness.training.text_tokenizer import TextTokenizer
 from harness.training.vocabulary import Vocabulary
 
 WEIGHTS, TEXT, SPEECH, RECORD = "model.safetensors", "text.model", "speech", "sutlm.json"
+#: The configuration of the decoder, for transformers.
+CONFIG = "config.json"
 _FORMAT = 1
+#: What `config.json` may say without another number coming out.
+_IRRELEVANT = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 
 
 @dataclass(frozen=True)
@@ -87,47 +96,49 @@ def save_checkpoint(
         card: what `harness run` is to know of the model; written as a card whose weights lie beside it.
 
     Raises:
-        InputError: if the folder holds something else.
+        UsageError: if the folder holds something else.
         CheckpointError: if a weight is too large for `dtype`.
     """
     folder = folder.resolve()
     check_replaceable(folder)
     weights = _weights(model, getattr(torch, dtype))
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    shutil.copytree(tokenizers_from / SPEECH, part / SPEECH)
-    shutil.copy2(tokenizers_from / TEXT, part / TEXT)
-    save_file(weights, part / WEIGHTS)
-    sha256 = file_digest(part / WEIGHTS)
-    if card is not None:
-        text = yaml.safe_dump({**plain(card), "checkpoint": ".", "sha256": sha256}, sort_keys=False, width=120)
-        (part / CARD).write_text(text, "utf-8")
-    content = {
-        "format": _FORMAT,
-        "architecture": plain(architecture),
-        "tokenizers": Tokenizers.load(part).digest,
-        "record": record,
-    }
-    (part / RECORD).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    part.replace(folder)
+    with new_folder(folder) as part:
+        shutil.copytree(tokenizers_from / SPEECH, part / SPEECH)
+        shutil.copy2(tokenizers_from / TEXT, part / TEXT)
+        save_file(weights, part / WEIGHTS)
+        sha256 = file_digest(part / WEIGHTS)
+        if card is not None:
+            text = yaml.safe_dump({**plain(card), "checkpoint": ".", "sha256": sha256}, sort_keys=False, width=120)
+            (part / CARD).write_text(text, "utf-8")
+        tokenizers = Tokenizers.load(part)
+        _write(part / CONFIG, huggingface_config(architecture, tokenizers.vocabulary.size, dtype=dtype))
+        content = {"architecture": plain(architecture), "tokenizers": tokenizers.digest, "record": record}
+        _write(part / RECORD, {"format": _FORMAT, **content})
     return sha256
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def huggingface_config(architecture: Architecture, vocab_size: int, *, dtype: str) -> dict[str, Any]:
+    """The content of `config.json`; `dtype` is the type in which the weights are stored."""
+    kind = {"model_type": OPTConfig.model_type, "architectures": [OPTForCausalLM.__name__], "dtype": dtype}
+    return {**kind, **decoder_settings(architecture, vocab_size)}
 
 
 def check_replaceable(folder: Path) -> None:
     """Makes sure that writing a checkpoint to `folder` destroys nothing but an older checkpoint.
 
     Raises:
-        InputError: if it is a file, or a folder that holds anything without being a checkpoint.
+        UsageError: if it is a file, or a folder that holds anything without being a checkpoint.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise InputError(f"{folder} is a file; name a folder for the checkpoint.")
+        raise UsageError(f"{folder} is a file; name a folder for the checkpoint.")
     if any(folder.iterdir()) and not ((folder / WEIGHTS).is_file() and (folder / RECORD).is_file()):
-        raise InputError(
+        raise UsageError(
             f"{folder} is not empty and holds no checkpoint ({WEIGHTS} with {RECORD}), so it is not replaced; name "
             "another folder, or empty it first."
         )
@@ -137,8 +148,8 @@ def load_checkpoint(folder: Path, *, sha256: str | None = None) -> Checkpoint:
     """Reads a checkpoint folder.
 
     Raises:
-        CheckpointError: if a file is absent, the weights are not safetensors of this architecture, `sha256` differs, or
-            the tokenizers are not those that the weights were trained with.
+        CheckpointError: if a file is absent, the weights are not safetensors of this architecture, `sha256` differs,
+            `config.json` is of another decoder, or the tokenizers are not those that the weights were trained with.
     """
     if not (folder / WEIGHTS).is_file():
         pickles = [p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
@@ -154,7 +165,7 @@ def load_checkpoint(folder: Path, *, sha256: str | None = None) -> Checkpoint:
     content = _read_record(folder / RECORD)
     architecture = build(Architecture, content["architecture"], where=str(folder / RECORD))
     tokenizers = Tokenizers.load(folder)
-    # Checkpoints made before the digest was kept have none.
+    # Checkpoints made before the digest was recorded have none.
     if content.get("tokenizers", tokenizers.digest) != tokenizers.digest:
         raise CheckpointError(
             f"The tokenizers in {folder} ({SPEECH}/, {TEXT}) have the digest {tokenizers.digest[:16]}, but its weights "
@@ -163,6 +174,7 @@ def load_checkpoint(folder: Path, *, sha256: str | None = None) -> Checkpoint:
         )
     model = build_decoder(architecture, tokenizers.vocabulary.size, seed=0)
     load_weights(model, folder / WEIGHTS)
+    _check_config(folder, model.config)
     return Checkpoint(model.eval(), tokenizers, architecture, found)
 
 
@@ -180,6 +192,27 @@ def _read_record(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_config(folder: Path, expected: OPTConfig) -> None:
+    """Refuses a `config.json` of another decoder: transformers would compute other numbers than the harness."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return
+    try:
+        content = dict(json.loads(path.read_text("utf-8")))
+        kind = content.get("model_type")
+        found = OPTConfig.from_dict(content).to_dict()
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); restore the checkpoint or train it again.") from None
+    wanted = expected.to_dict()
+    for name in sorted((wanted.keys() | found.keys()) - _IRRELEVANT):
+        value = kind if name == "model_type" else found.get(name)
+        if value != wanted.get(name):
+            raise CheckpointError(
+                f"{path} says {name}={value!r}, but by {RECORD} it is {wanted.get(name)!r}: transformers would read "
+                "another model from this folder than the harness. Restore the checkpoint or train it again."
+            )
+
+
 def load_weights(model: OPTForCausalLM, path: Path) -> None:
     """Puts the weights of a safetensors file into a model of the same architecture.
 
@@ -189,7 +222,7 @@ def load_weights(model: OPTForCausalLM, path: Path) -> None:
     try:
         weights = load_file(path)
         missing, unexpected = model.load_state_dict(weights, strict=False)
-    except Exception as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be loaded into this architecture: {error}") from error
     left_out = [name for name in missing if name != "lm_head.weight"]
     if left_out or unexpected:

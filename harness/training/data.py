@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.config import digest, home
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.errors import CorpusError
+from harness.files import lock_of, new_folder
+from harness.progress import ProgressCallback
 from harness.segments import AudioSpan
 from harness.speech.tokenizer import SpeechTokenizer
 from harness.training.checkpoint import SPEECH, TEXT, Tokenizers
 from harness.training.formats import PairedUtterance
 from harness.training.recipe import TokenizersConfig
 from harness.training.text_tokenizer import train_text_tokenizer
-
-Progress = Callable[[str, int, int], None]
 
 
 def open_splits(names: Sequence[str]) -> list[Corpus]:
@@ -37,7 +35,11 @@ def open_splits(names: Sequence[str]) -> list[Corpus]:
 
 
 def prepare_tokenizers(
-    config: TokenizersConfig, corpora: Sequence[Corpus], *, device: str = "cpu", progress: Progress | None = None
+    config: TokenizersConfig,
+    corpora: Sequence[Corpus],
+    *,
+    device: str = "cpu",
+    progress: ProgressCallback | None = None,
 ) -> Path:
     """The folder of the tokenizers that `config` and these corpora give, trained on first use.
 
@@ -45,33 +47,30 @@ def prepare_tokenizers(
     """
     key = digest({"config": config, "corpora": [c.digest for c in corpora]})[:16]
     folder = home() / "tokenizers" / key
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=folder.parent))
-    try:
-        train_text_tokenizer((u.text for c in corpora for u in c.utterances), config.text, part / TEXT)
-        audio = [AudioSpan(c.audio_path(u)) for c in corpora for u in c.utterances]
-        if config.num_utterances < len(audio):
-            audio = random.Random(config.seed).sample(audio, config.num_utterances)
-        speech = SpeechTokenizer.train(
-            audio, config.speech, config.seed, device=device,
-            progress=(lambda _, n, total: progress("speech tokenizer", n, total)) if progress else None,
-        )  # fmt: skip
-        trained_on = [{"corpus": c.name, "split": c.split, "digest": c.digest} for c in corpora]
-        speech.save(part / SPEECH, trained_on={"corpora": trained_on, "num_utterances": len(audio)})
-        part.replace(folder)
-    except OSError:
-        # Another process finished the same folder first; its content is the same by digest.
+    with lock_of(folder):  # another process that needs the same tokenizers waits for them
         if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            with new_folder(folder) as part:
+                _train_tokenizers(config, corpora, part, device=device, progress=progress)
     return folder
 
 
+def _train_tokenizers(
+    config: TokenizersConfig, corpora: Sequence[Corpus], folder: Path, *, device: str, progress: ProgressCallback | None
+) -> None:
+    train_text_tokenizer((u.text for c in corpora for u in c.utterances), config.text, folder / TEXT)
+    audio = [AudioSpan(c.audio_path(u)) for c in corpora for u in c.utterances]
+    if config.num_utterances < len(audio):
+        audio = random.Random(config.seed).sample(audio, config.num_utterances)
+    speech = SpeechTokenizer.train(
+        audio, config.speech, config.seed, device=device,
+        progress=(lambda _, n, total: progress("speech tokenizer", n, total)) if progress else None,
+    )  # fmt: skip
+    trained_on = [{"corpus": c.name, "split": c.split, "digest": c.digest} for c in corpora]
+    speech.save(folder / SPEECH, trained_on={"corpora": trained_on, "num_utterances": len(audio)})
+
+
 def pair(
-    corpora: Sequence[Corpus], tokenizers: Tokenizers, *, device: str = "cpu", progress: Progress | None = None
+    corpora: Sequence[Corpus], tokenizers: Tokenizers, *, device: str = "cpu", progress: ProgressCallback | None = None
 ) -> list[PairedUtterance]:
     """Utterances with their units, in the order of the corpora; units come from the cache where they can."""
     rows = [(corpus, utterance) for corpus in corpora for utterance in corpus.utterances]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from harness.config import STRICT
+from harness.config import STRICT, build
 from harness.errors import ConfigError
+from harness.model import ModelCard
 from harness.speech.config import TokenizerConfig
 
 Format = Literal["speech", "text", "cst", "ast"]
@@ -154,3 +156,32 @@ class TrainingConfig:
     def validation_documents(self) -> int:
         """Documents of each format in a validation: no more than steps, so that a trial is not mostly validation."""
         return min(self.eval_documents, max(8, self.steps))
+
+
+@plain_dataclass(frozen=True)
+class TrainingRecipe:
+    """The three sections of a card that say how its checkpoint is made.
+
+    Attributes:
+        tokenizers: how its tokenizers are made.
+        architecture: the sizes of the decoder.
+        training: how its weights are made.
+    """
+
+    tokenizers: TokenizersConfig
+    architecture: Architecture
+    training: TrainingConfig
+
+    @classmethod
+    def of(cls, card: ModelCard, *, where: str | None = None) -> TrainingRecipe:
+        """The recipe of a card; `where` is what errors call it.
+
+        Raises:
+            ConfigError: if a section does not fit its schema.
+        """
+        where = where or f"card '{card.name}'"
+        return cls(
+            tokenizers=build(TokenizersConfig, card.tokenizers, where=f"{where}: tokenizers"),
+            architecture=build(Architecture, card.architecture, where=f"{where}: architecture"),
+            training=build(TrainingConfig, card.training, where=f"{where}: training"),
+        )

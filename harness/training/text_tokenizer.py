@@ -10,7 +10,8 @@ from pathlib import Path
 import sentencepiece as spm
 
 from harness.config import file_digest
-from harness.errors import CheckpointError, InputError
+from harness.errors import CheckpointError, TokenizerError
+from harness.files import write_bytes
 from harness.training.recipe import TextTokenizerConfig
 
 
@@ -45,7 +46,7 @@ def train_text_tokenizer(texts: Iterable[str], config: TextTokenizerConfig, path
     """Trains SentencePiece on lower-case texts and writes it to `path`; the same texts give the same bytes.
 
     Raises:
-        InputError: if the texts are too few for the vocabulary size asked for.
+        TokenizerError: if the texts are too few for the vocabulary size asked for.
     """
     model = io.BytesIO()
     try:
@@ -65,9 +66,8 @@ def train_text_tokenizer(texts: Iterable[str], config: TextTokenizerConfig, path
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise InputError(
+        raise TokenizerError(
             f"SentencePiece cannot make {config.vocab_size} text subwords of these texts: {error}"
         ) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(model.getvalue())
+    write_bytes(path, model.getvalue())
     return TextTokenizer(path)

@@ -11,8 +11,9 @@ from typing import Any
 from harness.config import build, digest, file_digest, home, merge, plain
 from harness.corpora.corpus import Corpus
 from harness.engine.distributed import ALONE, Processes
-from harness.errors import ConfigError, InputError
-from harness.model import ModelCard, read_card
+from harness.errors import ConfigError, UsageError
+from harness.model import ModelCard, adapter_registry, read_card
+from harness.progress import ProgressCallback
 from harness.training.checkpoint import (
     RECORD,
     WEIGHTS,
@@ -22,10 +23,10 @@ from harness.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from harness.training.data import Progress, open_splits, pair, prepare_tokenizers
+from harness.training.data import open_splits, pair, prepare_tokenizers
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.loop import Trainer, TrainingStep, deciding
-from harness.training.recipe import Architecture, TokenizersConfig, TrainingConfig
+from harness.training.recipe import Architecture, TrainingRecipe
 from harness.version import __version__
 
 
@@ -82,10 +83,14 @@ def training_card(card: ModelCard, *, corpus: str | None, settings: Mapping[str,
     and makes another model: `<name>-<corpus>`, without the card's weights and source.
 
     Raises:
-        ConfigError: if the card is not one that `harness train` can make.
+        ConfigError: if the card's adapter does not load what `harness train` writes (`trains`), or the settings do not
+            fit its schema.
     """
-    if card.adapter != "sutlm":
-        raise ConfigError(f"'{card.name}' uses the adapter '{card.adapter}'; harness train makes 'sutlm' checkpoints.")
+    if not getattr(adapter_registry().load(card.adapter), "trains", False):
+        raise ConfigError(
+            f"'{card.name}' cannot be trained: its adapter '{card.adapter}' does not load what 'harness train' writes. "
+            "(An adapter that does says 'trains = True'.)"
+        )
     data = plain(card)
     if corpus is not None:
         if corpus != card.corpus:
@@ -95,7 +100,7 @@ def training_card(card: ModelCard, *, corpus: str | None, settings: Mapping[str,
     return build(ModelCard, {**merge(data, settings), "folder": card.folder}, where=f"card '{card.name}'")
 
 
-def training_data(card: ModelCard, *, device: str = "cpu", progress: Progress | None = None) -> TrainingData:
+def training_data(card: ModelCard, *, device: str = "cpu", progress: ProgressCallback | None = None) -> TrainingData:
     """What `train_model` reads: tokenizers and units are computed once and kept by digest under `$HARNESS_HOME`.
 
     Args:
@@ -103,9 +108,10 @@ def training_data(card: ModelCard, *, device: str = "cpu", progress: Progress | 
         device: where a self-supervised extractor runs.
         progress: called with what is being prepared, done, in all.
     """
-    tokenizers_config, _, config = _sections(card)
+    recipe = TrainingRecipe.of(card)
+    config = recipe.training
     train, dev = open_splits(config.train), open_splits(config.dev)
-    folder = prepare_tokenizers(tokenizers_config, train, device=device, progress=progress)
+    folder = prepare_tokenizers(recipe.tokenizers, train, device=device, progress=progress)
     tokenizers = Tokenizers.load(folder)
     formatter = Formatter(
         tokenizers.vocabulary,
@@ -126,15 +132,6 @@ def training_data(card: ModelCard, *, device: str = "cpu", progress: Progress | 
     )
 
 
-def _sections(card: ModelCard) -> tuple[TokenizersConfig, Architecture, TrainingConfig]:
-    where = f"card '{card.name}'"
-    return (
-        build(TokenizersConfig, card.tokenizers, where=f"{where}: tokenizers"),
-        build(Architecture, card.architecture, where=f"{where}: architecture"),
-        build(TrainingConfig, card.training, where=f"{where}: training"),
-    )
-
-
 def train_model(
     card: ModelCard,
     *,
@@ -143,7 +140,7 @@ def train_model(
     output: Path | None = None,
     device: str = "cpu",
     on_step: Callable[[TrainingStep], None] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     processes: Processes = ALONE,
 ) -> Trained:
     """Trains the model of a card (as `training_card` gave it) and writes its checkpoint.
@@ -152,7 +149,7 @@ def train_model(
 
     Args:
         card: what to train.
-        data: what `training_data` gave for a card with the same tokenizers, corpora and formats; unset loads it.
+        data: what `training_data` gave for a card with the same tokenizers, corpora and formats; None: loaded here.
         state: folder of the state to resume from; default is one of its own for every recipe under `$HARNESS_HOME`.
         output: checkpoint folder, replaced if it holds a checkpoint; default is `$HARNESS_HOME/checkpoints/<name>`,
             replaced if it holds one of the same recipe.
@@ -162,10 +159,12 @@ def train_model(
         processes: those that share every batch, connected; the first one writes, and all return when it has.
 
     Raises:
-        InputError: if the checkpoint folder holds something else, or data and card do not fit.
+        UsageError: if the checkpoint folder holds something else.
+        ConfigError: if data and card do not fit.
         DivergedError: if a loss stops being finite.
     """
-    tokenizers_config, architecture, config = _sections(card)
+    sections = TrainingRecipe.of(card)
+    architecture, config = sections.architecture, sections.training
     folder = output or home() / "checkpoints" / card.name
     check_replaceable(folder)
     data = data or training_data(card, device=device, progress=progress)
@@ -196,7 +195,7 @@ def train_model(
         "recipe": recipe,
         "harness": __version__,
         "training": plain(config),
-        "tokenizers": plain(tokenizers_config),
+        "tokenizers": plain(sections.tokenizers),
         "corpora": [{"name": c.name, "split": c.split, "digest": c.digest} for c in data.corpora],
         "steps": trainer.step,
         "tokens": trainer.tokens,
@@ -230,12 +229,12 @@ def _starting_weights(name: str, architecture: Architecture, tokenizers: Path) -
     card = read_card(name)
     found = load_checkpoint(card.require_checkpoint(), sha256=card.sha256)
     if found.tokenizers.digest != (wanted := Tokenizers.load(tokenizers).digest):
-        raise InputError(
+        raise ConfigError(
             f"Training cannot start from '{name}': its tokenizers have the digest {found.tokenizers.digest[:16]}, this "
             f"recipe's {wanted[:16]}, so that its embeddings would mean other subwords."
         )
     if replace(found.architecture, dropout=architecture.dropout) != architecture:
-        raise InputError(f"Training cannot start from '{name}': it is a {found.architecture}, not a {architecture}.")
+        raise ConfigError(f"Training cannot start from '{name}': it is a {found.architecture}, not a {architecture}.")
     return card.checkpoint_path / WEIGHTS
 
 
@@ -259,7 +258,7 @@ def _check_recipe(folder: Path, recipe: str) -> None:
         return
     found = json.loads((folder / RECORD).read_text("utf-8")).get("record", {}).get("recipe")
     if found != recipe:
-        raise InputError(
+        raise UsageError(
             f"{folder} holds a checkpoint of another recipe ({(found or 'unknown')[:12]}; this is {recipe[:12]}). Name "
             f"a folder with --output ('--output {folder}' replaces it), or move it away."
         )

@@ -109,7 +109,7 @@ def test_other_weights_and_types_have_other_fingerprints(tmp_path, model):
     [
         ({"checkpoint": "absent"}, CheckpointError, "no config.json"),
         ({"sha256": "0" * 64}, CheckpointError, "the card says 0000"),
-        ({"options": {"dtype": "int8"}}, InputError, "no floating type"),
+        ({"options": {"dtype": "int8"}}, InputError, "not a floating-point type"),
         ({"options": {"dtypes": "float32"}}, ConfigError, "dtype"),
     ],
 )

@@ -485,10 +485,11 @@ def test_other_subwords_have_another_fingerprint(copy, model, corpus):
 
 
 def test_another_number_of_heads_has_another_fingerprint(copy, model):
-    path = copy.parent / "checkpoint" / "sutlm.json"
-    content = json.loads(path.read_text())
+    record, config = (copy.parent / "checkpoint" / name for name in ("sutlm.json", "config.json"))
+    content = json.loads(record.read_text())
     content["architecture"]["num_heads"] = 4
-    path.write_text(json.dumps(content))
+    record.write_text(json.dumps(content))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_attention_heads": 4}))
     assert load_model(str(copy)).fingerprint != model.fingerprint
 
 

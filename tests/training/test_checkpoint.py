@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from harness.errors import CheckpointError, InputError
 from harness.speech.config import TokenizerConfig
@@ -75,7 +76,13 @@ def test_weights_in_half_precision_take_half_the_room_and_are_loaded_as_float32(
 
 def test_a_checkpoint_says_how_it_came_about_and_leaves_nothing_beside_it(folder):
     assert json.loads((folder / "sutlm.json").read_text())["record"] == {"steps": 7}
-    assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "speech", "sutlm.json", "text.model"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "speech",
+        "sutlm.json",
+        "text.model",
+    ]
     assert os.listdir(folder.parent) == ["saved"]
 
 
@@ -253,4 +260,63 @@ def test_weights_with_other_names_do_not_fit(folder):
     save_file(weights, path)
     message = r"does not fit: missing \['model.decoder.final_layer_norm.bias'\], unexpected \['extra'\]"
     with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+# --- as a folder of transformers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_transformers_reads_the_same_model_and_misses_nothing(tmp_path, decoder, tokenizers, dtype):
+    with torch.no_grad():
+        decoder.model.decoder.embed_tokens.weight.mul_(8)  # far from uniform
+    save_checkpoint(tmp_path / "saved", decoder, ARCHITECTURE, tokenizers, {}, dtype=dtype)
+    ids = torch.randint(2, 31, (3, 20), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        ours = load_checkpoint(tmp_path / "saved").model(input_ids=ids).logits
+        model, found = AutoModelForCausalLM.from_pretrained(
+            tmp_path / "saved", dtype=torch.float32, output_loading_info=True
+        )
+        assert torch.equal(model(input_ids=ids).logits, ours)
+    assert not any(found.values()), found
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["dtype"] == dtype
+
+
+def edit_config(folder: Path, **changes) -> None:
+    content = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("hidden_size", 32, "16"),
+        ("num_attention_heads", 4, "2"),
+        ("dropout", 0.5, "0.0"),
+        ("activation_function", "gelu", "'relu'"),
+        ("do_layer_norm_before", False, "True"),
+        ("model_type", "gpt2", "'opt'"),
+        ("vocab_size", 30, "31"),
+    ],
+)
+def test_a_configuration_of_another_decoder_is_refused(folder, name, value, expected):
+    edit_config(folder, **{name: value})
+    message = (
+        rf"config\.json says {name}={value!r}, but by sutlm\.json it is {expected}: transformers would read another"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def test_what_changes_no_number_may_stand_in_the_configuration(folder):
+    edit_config(folder, transformers_version="9.9", dtype="float16", use_cache=False, architectures=["OPTModel"])
+    assert load_checkpoint(folder).architecture == ARCHITECTURE
+    (folder / "config.json").unlink()
+    assert load_checkpoint(folder).architecture == ARCHITECTURE
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_a_damaged_configuration_is_refused(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
         load_checkpoint(folder)
