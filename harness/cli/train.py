@@ -15,7 +15,7 @@ from harness.cli.printing import Printer, ProgressBar, warn
 if TYPE_CHECKING:
     from harness.model import ModelCard
     from harness.tracking.training import Status, TrainingLogger
-    from harness.training.loop import Step
+    from harness.training.loop import TrainingStep
     from harness.training.train import Trained
 
 
@@ -101,7 +101,7 @@ def _remark(printer: Printer, model: str, trained: Trained) -> None:
     printer.say(f"evaluate it with: harness run --model {runnable_as(model, trained)} --tasks cra")
 
 
-def _report(step: Step, progress: ProgressBar, logger: TrainingLogger | None) -> None:
+def _report(step: TrainingStep, progress: ProgressBar, logger: TrainingLogger | None) -> None:
     dev = "".join(f" {k} {v:.3f}" for k, v in step.dev.items())
     detail = f"loss {step.loss:.3f}{dev} {step.tokens_per_s:,.0f} tokens/s"
     progress.update("training", step.step, step.steps, detail)
