@@ -118,3 +118,14 @@ def test_files_that_are_named_exist(page, path):
 )
 def test_python_names_that_are_named_exist(page, name):
     pkgutil.resolve_name(name)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(harness_home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    scope: dict = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    frame = scope["result"].to_frame()
+    assert "cra.u2t.pmi.r_at_1" in set(frame["metric"])
+    assert frame["value"].notna().all()
