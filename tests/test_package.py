@@ -79,19 +79,3 @@ def top_level_imports(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add((node.module or "").split(".")[0])
     return found - sys.stdlib_module_names
-
-
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
-
-
-@pytest.mark.parametrize("path", TESTS, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_generated_text_names_its_alphabet(path):
-    """Hypothesis builds its own, all of Unicode, so slowly that its health check fails in a fresh clone."""
-    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
-    nameless = [c for c in calls if ast.unparse(c.func) in ("st.text", "st.characters") and not has_alphabet(c)]
-    assert [ast.unparse(call) for call in nameless] == []
-
-
-def has_alphabet(call: ast.Call) -> bool:
-    """Whether a call of a strategy of text says of which characters."""
-    return bool(call.args) or "alphabet" in {keyword.arg for keyword in call.keywords}

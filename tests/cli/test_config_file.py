@@ -47,7 +47,7 @@ def test_names_may_be_a_list(parse, config):
 
 
 def test_set_is_a_nested_mapping_beneath_that_of_the_command_line(parse, config):
-    asked = {
+    asked: dict[str, dict] = {
         "cra": {"n": 20, "directions": ["u2t", "t2u"], "control": None, "negatives": "same_speaker"},
         "slue_ner": {"learning_rates": [1e-05, 0.001], "note": "yes", "more": {}},
     }
