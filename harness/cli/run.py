@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,7 @@ from harness.errors import ConfigError
 if TYPE_CHECKING:
     from harness.results import RunResult
     from harness.task import TaskInfo
+    from harness.tracking.sender import ResultSender
 
 
 def run(
@@ -113,48 +115,51 @@ def run(
         harness run --model sutlm-tiny --tasks cra --limit 50 --output out/o1
     """
     given = {name: value for name, value in locals().items() if name != "config"}
-    from harness.config import parse_settings
     from harness.engine.distributed import Processes
-    from harness.evaluation.evaluate import RunConfig, evaluate, load_tasks
-    from harness.model import load_model, read_card
-    from harness.results import write_results
 
-    names, options = names_in(tasks), parse_settings(settings or ())
-    run_config = RunConfig(
-        tasks=names,
-        corpus=corpus,
-        split=split,
-        limit=limit,
-        seed=seed,
-        batch_tokens=batch_tokens,
-        settings=with_full_scores(names, options) if full_scores else options,
-    )
-    infos = {name: task.info for name, (task, _) in load_tasks(run_config.tasks, run_config.settings).items()}
-    models = _fetched(names_in(model))
-    # Every card is read and every checkpoint looked for before the first hour is spent.
-    for card in [read_card(name) for name in models]:
-        card.require_checkpoint()
     processes = Processes.of_environment()
-    if devices > 1 and processes.world == 1:
-        return _run_in_several_processes(given, devices)
-    printer = Printer(json=json, quiet=quiet or processes.rank > 0)
-    results: list[RunResult] = []
-    with temporary_cache(no_cache), open_row_store() as store, processes.connected():
-        for name in models:
-            with printer.progress() as progress:
-                loaded = load_model(name, device=processes.device(device))
-                result = evaluate(loaded, run_config, progress=progress.update, store=store, processes=processes)
-            if processes.rank > 0:
-                continue  # the first process writes and prints what all of them have
-            folder = _folder(output, result, several=len(models) > 1)
-            write_results(result, folder)
-            printer.say(f"results in {folder}")
-            if not no_tracking:
-                _track(printer, result, infos, folder)
-            results.append(result)
-    if processes.rank == 0:
-        _print_results(printer, results, infos)
-    return 0
+    several = devices > 1 and processes.world == 1
+    with _result_sender(wanted=not no_tracking and not several and processes.rank == 0) as sender:
+        from harness.config import parse_settings
+        from harness.evaluation.evaluate import RunConfig, evaluate, load_tasks
+        from harness.model import load_model, read_card
+        from harness.results import write_results
+
+        names, options = names_in(tasks), parse_settings(settings or ())
+        run_config = RunConfig(
+            tasks=names,
+            corpus=corpus,
+            split=split,
+            limit=limit,
+            seed=seed,
+            batch_tokens=batch_tokens,
+            settings=with_full_scores(names, options) if full_scores else options,
+        )
+        infos = {name: task.info for name, (task, _) in load_tasks(run_config.tasks, run_config.settings).items()}
+        models = _fetched(names_in(model))
+        # Every card is read and every checkpoint looked for before the first hour is spent.
+        for card in [read_card(name) for name in models]:
+            card.require_checkpoint()
+        if several:
+            return _run_in_several_processes(given, devices)
+        printer = Printer(json=json, quiet=quiet or processes.rank > 0)
+        results: list[RunResult] = []
+        with temporary_cache(no_cache), open_row_store() as store, processes.connected():
+            for name in models:
+                with printer.progress() as progress:
+                    loaded = load_model(name, device=processes.device(device))
+                    result = evaluate(loaded, run_config, progress=progress.update, store=store, processes=processes)
+                if processes.rank > 0:
+                    continue  # the first process writes and prints what all of them have
+                folder = _folder(output, result, several=len(models) > 1)
+                write_results(result, folder)
+                printer.say(f"results in {folder}")
+                if sender:
+                    _track(printer, sender, result, infos, folder)
+                results.append(result)
+        if processes.rank == 0:
+            _print_results(printer, results, infos)
+        return 0
 
 
 def with_full_scores(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,13 +229,26 @@ def _folder(output: str | None, result: RunResult, *, several: bool) -> Path:
     return Path(output) / result.model["name"] if several else Path(output)
 
 
-def _track(printer: Printer, result: RunResult, infos: Mapping[str, TaskInfo], folder: Path) -> None:
+@contextmanager
+def _result_sender(*, wanted: bool) -> Iterator[ResultSender | None]:
+    """Opens the tracking store in a process of its own, where wanted, while this one evaluates."""
+    if not wanted:
+        yield None
+        return
     from harness.tracking.config import load_tracking_config
-    from harness.tracking.outbox import log_or_keep
+    from harness.tracking.sender import ResultSender
+
+    with ResultSender(load_tracking_config()) as sender:
+        yield sender
+
+
+def _track(
+    printer: Printer, sender: ResultSender, result: RunResult, infos: Mapping[str, TaskInfo], folder: Path
+) -> None:
     from harness.tracking.storage import TrackingError
 
     try:
-        logged = log_or_keep(result, load_tracking_config(), infos=infos, folder=folder)
+        logged = sender.send(result, infos=infos, folder=folder)
     except TrackingError as error:
         # Loud, but the results are on disk: a lost tracking server costs no evaluation.
         warn(f"{error} Later, 'harness sync' sends them.")

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from harness.config import STRICT, build, home, merge, read_yaml
 
 #: Signs of a database that MLflow opens itself; everything else is a server or MLflow's own business.
-DATABASE_URI = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
+_DATABASE_URI = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -108,11 +108,23 @@ class TrackingConfig:
         return self.tracking.uri or f"sqlite:///{home().absolute() / 'mlflow' / 'mlflow.db'}"
 
     @property
+    def is_database(self) -> bool:
+        """Whether the store is a database that MLflow opens itself, rather than a tracking server."""
+        return _DATABASE_URI.match(self.uri) is not None
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The file of a SQLite database; None for other stores and for one in memory."""
+        scheme, _, rest = self.uri.partition(":///")
+        name = rest.partition("?")[0]
+        return Path(name) if scheme.startswith("sqlite") and name else None
+
+    @property
     def artifact_root(self) -> str | None:
         """Where a new experiment's files go; None leaves it to the tracking server."""
-        if self.tracking.artifact_location or not DATABASE_URI.match(self.uri):
+        if self.tracking.artifact_location or not self.is_database:
             return self.tracking.artifact_location
-        path = sqlite_path(self.uri)
+        path = self.sqlite_path
         return str((path.parent.absolute() if path else home().absolute() / "mlflow") / "artifacts")
 
 
@@ -136,14 +148,18 @@ def load_tracking_config(path: Path | None = None, overrides: Mapping[str, Any] 
     """
     file = path or Path("mlflow.yaml")
     data = read_yaml(file) if path or file.is_file() else {}
-    _settings(data, where=str(file))
+    tracking_config(data, where=str(file))
     environment = {"uri": os.environ.get("MLFLOW_TRACKING_URI"), "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME")}
     data = merge(data, {"tracking": {key: value for key, value in environment.items() if value}})
-    return _settings(merge(data, overrides or {}), where="tracking settings")
+    return tracking_config(merge(data, overrides or {}), where="tracking settings")
 
 
-def _settings(data: Mapping[str, Any], *, where: str) -> TrackingConfig:
-    """Builds section by section, so that a message names the section and the nearest key in it."""
+def tracking_config(data: Mapping[str, Any], *, where: str) -> TrackingConfig:
+    """The settings of nested mappings, built section by section: a message names the section and the nearest key.
+
+    Raises:
+        ConfigError: naming `where`, for an unknown key and for an unfit value.
+    """
     sections = {
         name: build(_SECTIONS[name], value, where=f"{where}: {name}")
         if name in _SECTIONS and isinstance(value, Mapping)
@@ -152,10 +168,3 @@ def _settings(data: Mapping[str, Any], *, where: str) -> TrackingConfig:
         if value is not None
     }
     return build(TrackingConfig, sections, where=where)
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite URI; None for other databases and for one in memory."""
-    scheme, _, rest = uri.partition(":///")
-    name = rest.partition("?")[0]
-    return Path(name) if scheme.startswith("sqlite") and name else None

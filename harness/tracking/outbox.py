@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from harness.config import digest, home
 from harness.errors import InputError
+from harness.files import lock_of, write_json
 from harness.results import RunResult, read_results
 from harness.tracking.config import TrackingConfig
 from harness.tracking.evaluations import LoggedRun, log_run
-from harness.tracking.storage import TrackingError, locked
+from harness.tracking.storage import TrackingError
 
 if TYPE_CHECKING:
     from harness.task import TaskInfo
@@ -36,7 +37,9 @@ class Sent:
     problem: str = ""
 
 
-def log_or_keep(result: RunResult, config: TrackingConfig, *, infos: Mapping[str, TaskInfo], folder: Path) -> LoggedRun:
+def log_or_queue(
+    result: RunResult, config: TrackingConfig, *, infos: Mapping[str, TaskInfo], folder: Path
+) -> LoggedRun:
     """`log_run`, with a note under `$HARNESS_HOME` until the run has arrived, from which `sync` sends it.
 
     The note is written first: a killed server and a killed harness alike lose nothing.
@@ -44,12 +47,18 @@ def log_or_keep(result: RunResult, config: TrackingConfig, *, infos: Mapping[str
     Raises:
         TrackingError: as `log_run`; the note stays.
     """
-    note = _note(result.run_id)
-    with locked(note.with_suffix(".lock")):
-        note.write_text(json.dumps({"run_id": result.run_id, "folder": str(folder.absolute())}), "utf-8")
+    with lock_of(_note(result.run_id)):
+        note = queue(result.run_id, folder)
         logged = log_run(result, config, infos=infos, folder=folder)
         note.unlink()
     return logged
+
+
+def queue(run_id: str, folder: Path) -> Path:
+    """Writes the note from which `sync` sends the results in `folder`; returns its path."""
+    note = _note(run_id)
+    write_json(note, {"run_id": run_id, "folder": str(folder.absolute())})
+    return note
 
 
 def unsent() -> list[Path]:
@@ -76,12 +85,12 @@ def sync(
     for folder in folders:
         result = read_results(folder)
         try:
-            yield Sent(result.run_id, folder, log_or_keep(result, config, infos=infos(result), folder=folder))
+            yield Sent(result.run_id, folder, log_or_queue(result, config, infos=infos(result), folder=folder))
         except TrackingError as error:
             yield Sent(result.run_id, folder, None, str(error))
             return
     for path in sorted(_unsent_folder().glob("*.json")):
-        with locked(path.with_suffix(".lock")):
+        with lock_of(path):
             if not path.exists():  # somebody else has sent it meanwhile
                 continue
             sent = _send_noted(path, config, infos)
@@ -97,10 +106,10 @@ def _send_noted(path: Path, config: TrackingConfig, infos: Callable[[RunResult],
         result = read_results(folder)
     except InputError as error:
         path.unlink()  # there is nothing to send any more
-        return Sent(run_id, folder, None, f"{error} It is no longer waited for.")
+        return Sent(run_id, folder, None, f"{error} It is no longer queued.")
     if result.run_id != run_id:
         path.unlink()
-        return Sent(run_id, folder, None, f"{folder} now holds run {result.run_id}. It is no longer waited for.")
+        return Sent(run_id, folder, None, f"{folder} now holds run {result.run_id}. It is no longer queued.")
     try:
         logged = log_run(result, config, infos=infos(result), folder=folder)
     except TrackingError as error:
@@ -114,5 +123,4 @@ def _unsent_folder() -> Path:
 
 
 def _note(run_id: str) -> Path:
-    _unsent_folder().mkdir(parents=True, exist_ok=True)
     return _unsent_folder() / f"{digest(run_id)[:24]}.json"

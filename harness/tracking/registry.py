@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config import file_digest, home, plain, read_yaml
-from harness.errors import InputError
+from harness.errors import UsageError
+from harness.files import lock_of, new_folder, write_text
 from harness.tracking.config import TrackingConfig
 from harness.tracking.fields import as_params
 from harness.tracking.storage import (
     LOOK_AGAIN,
     TrackingError,
     existing_is_fine,
-    locked,
     open_experiment,
     reported,
     silence,
@@ -44,15 +44,15 @@ def register_model(
     """Puts a checkpoint with its card into the store as a model and a version of `name`: `models:/name/version`.
 
     Raises:
-        InputError: if `name` or an alias is none that MLflow takes.
+        UsageError: if `name` or an alias is none that MLflow takes.
         CheckpointError: if the card has no weights.
         TrackingError: if it could not be stored.
     """
     if re.search(r"[/:]", name) or not name.strip():
-        raise InputError(f"'{name}' cannot name a registered model: leave out '/' and ':'; give another --name.")
+        raise UsageError(f"'{name}' cannot name a registered model: leave out '/' and ':'; give another --name.")
     for alias in aliases:
         if not _ALIAS.fullmatch(alias):
-            raise InputError(
+            raise UsageError(
                 f"'{alias}' cannot be an alias: letters, digits, '_' and '-', and neither 'latest' nor a version "
                 "such as 'v1'; give another --alias."
             )
@@ -127,12 +127,12 @@ def fetch_model(config: TrackingConfig, uri: str) -> Path:
     The card's name becomes `<name>-v<version>`, so that two versions can be told apart.
 
     Raises:
-        InputError: if `uri` is neither `models:/name/version` nor `models:/name@alias`.
+        UsageError: if `uri` is neither `models:/name/version` nor `models:/name@alias`.
         TrackingError: if the registry has no such version, or it was not registered by the harness.
     """
     asked = _MODEL_URI.fullmatch(uri)
     if asked is None:
-        raise InputError(f"'{uri}' names no registered model; write models:/NAME/VERSION or models:/NAME@ALIAS.")
+        raise UsageError(f"'{uri}' names no registered model; write models:/NAME/VERSION or models:/NAME@ALIAS.")
     name = asked["name"]
     with reported(f"Fetching {uri}", config, remedy=LOOK_AGAIN):
         silence()
@@ -149,13 +149,11 @@ def fetch_model(config: TrackingConfig, uri: str) -> Path:
         if not model_id:
             raise TrackingError(f"{uri} was not registered by 'harness register': it brings no card.")
         folder = home() / "registry" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-v{version.version}-{model_id[-12:]}"
-        with locked(folder.with_name(folder.name + ".lock")):
+        with lock_of(folder):
             if not folder.is_dir():
                 location = client.get_logged_model(model_id).artifact_location
-                part = folder.with_name(folder.name + ".part")
-                part.mkdir(parents=True, exist_ok=True)
-                get_artifact_repository(location, tracking_uri=config.uri).download_artifacts("", str(part))
-                os.replace(part, folder)
+                with new_folder(folder) as part:
+                    get_artifact_repository(location, tracking_uri=config.uri).download_artifacts("", str(part))
     _name_card(folder / _CARD, f"{name}-v{version.version}", uri)
     return folder / _CARD
 
@@ -167,6 +165,4 @@ def _name_card(path: Path, name: str, uri: str) -> None:
         raise TrackingError(f"{uri} was not registered by 'harness register': it brings no card.")
     facts = read_yaml(path)
     if facts.get("name") != name:
-        part = path.with_suffix(".part")
-        part.write_text(yaml.safe_dump({**facts, "name": name}, sort_keys=False, allow_unicode=True), "utf-8")
-        os.replace(part, path)
+        write_text(path, yaml.safe_dump({**facts, "name": name}, sort_keys=False, allow_unicode=True))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from harness.config import home
-from harness.tracking.config import DATABASE_URI, TrackingConfig
+from harness.tracking.config import TrackingConfig
 from harness.tracking.evaluations import VIEW, VIEW_TAG
 from harness.tracking.storage import QUIET, TrackingError, ensure_schema, open_experiment, reported, without_secrets
 
@@ -38,8 +38,10 @@ def serve_ui(config: TrackingConfig, *, port: int | None = None, open_browser: b
     Raises:
         TrackingError: if the store is a server already, `port` is in use, or the server does not come up.
     """
-    if not DATABASE_URI.match(config.uri):
-        raise TrackingError(f"'tracking.uri' is no database but {without_secrets(config.uri)}: open it in a browser.")
+    if not config.is_database:
+        raise TrackingError(
+            f"'tracking.uri' is not a database but {without_secrets(config.uri)}: open it in a browser."
+        )
     ensure_schema(config)
     host = config.server.host
     server = UiServer(

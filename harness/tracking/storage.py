@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import warnings
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from harness.config import home
 from harness.errors import HarnessError
-from harness.tracking.config import DATABASE_URI, TrackingConfig, sqlite_path
+from harness.files import lock_of, new_path
+from harness.tracking.config import TrackingConfig
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,18 +60,15 @@ def ensure_schema(config: TrackingConfig) -> None:
     Raises:
         TrackingError: if it cannot be created.
     """
-    path = sqlite_path(config.uri)
-    if not DATABASE_URI.match(config.uri) or (path and _has_content(path)):
+    path = config.sqlite_path
+    if not config.is_database or (path and _has_content(path)):
         return
-    lock = (path or home() / "mlflow" / "database").with_suffix(".lock")
-    with reported("Creating the tracking database", config), locked(lock):
+    with reported("Creating the tracking database", config), lock_of(path or home() / "mlflow" / "database"):
         if path is None:
             _create_schema(config.uri, config)
         elif not _has_content(path):
-            part = path.with_name(path.name + ".part")
-            part.unlink(missing_ok=True)
-            _create_schema(f"sqlite:///{part}", config)
-            os.replace(part, path)
+            with new_path(path) as part:
+                _create_schema(f"sqlite:///{part}", config)
 
 
 def _has_content(path: Path) -> bool:
@@ -83,15 +80,6 @@ def _create_schema(uri: str, config: TrackingConfig) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     SqlAlchemyStore(uri, config.artifact_root).engine.dispose()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a lock between processes of this machine; the kernel drops it when its holder dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def silence() -> None:
@@ -134,6 +122,18 @@ def connect(config: TrackingConfig) -> MlflowClient:
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=config.uri)
+
+
+def open_store(config: TrackingConfig) -> None:
+    """Does beforehand what the first use of the store would: imports MLflow and opens the database, if it is one.
+
+    Raises:
+        TrackingError: if the database cannot be opened.
+    """
+    with reported("Opening the tracking store", config):
+        client = connect(config)
+        if config.is_database:
+            client.get_experiment_by_name(config.tracking.experiment)
 
 
 def open_experiment(config: TrackingConfig) -> tuple[MlflowClient, str]:

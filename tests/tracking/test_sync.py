@@ -20,7 +20,7 @@ from harness.results import read_results
 from harness.tracking import server as mlflow_server
 from harness.tracking.config import StoreConfig, TrackingConfig
 from harness.tracking.evaluations import log_run
-from harness.tracking.outbox import log_or_keep, sync, unsent
+from harness.tracking.outbox import log_or_queue, sync, unsent
 from harness.tracking.storage import TrackingError, ensure_schema
 from tests.runs import drawn, written
 
@@ -32,11 +32,11 @@ import sys
 from pathlib import Path
 from harness.results import read_results
 from harness.tracking.config import load_tracking_config
-from harness.tracking.outbox import log_or_keep
+from harness.tracking.outbox import log_or_queue
 from harness.tracking.storage import TrackingError
 result = read_results(Path(sys.argv[1]))
 try:
-    log_or_keep(result, load_tracking_config(), infos={}, folder=Path(sys.argv[1]))
+    log_or_queue(result, load_tracking_config(), infos={}, folder=Path(sys.argv[1]))
 except TrackingError as error:
     sys.exit(f"not sent: {error}")
 """
@@ -94,7 +94,7 @@ class TestQueue:
     def test_what_arrived_waits_no_more(self, local, empty_home, tmp_path):
         result = drawn("model-0", skill=0.5, num=4)
         folder = written(result, tmp_path / "a")
-        log_or_keep(result, local, infos={}, folder=folder)
+        log_or_queue(result, local, infos={}, folder=folder)
         assert unsent() == []
         assert list(sync(local, infos)) == []
         assert len(active(local.uri, result.run_id)) == 1
@@ -104,7 +104,7 @@ class TestQueue:
         result = drawn("model-1", skill=0.5, num=4)
         folder = written(result, tmp_path / "a")
         with pytest.raises(TrackingError, match="Logging run model-1-"):
-            log_or_keep(result, nowhere, infos={}, folder=folder)
+            log_or_queue(result, nowhere, infos={}, folder=folder)
         assert unsent() == [folder]
         [failed] = sync(nowhere, infos)
         assert failed.logged is None
@@ -128,10 +128,10 @@ class TestQueue:
         old, new = drawn("model-3", skill=0.5, num=4), drawn("b", skill=0.5, num=4)
         folder = written(old, tmp_path / "a")
         with pytest.raises(TrackingError):
-            log_or_keep(old, nowhere, infos={}, folder=folder)
+            log_or_queue(old, nowhere, infos={}, folder=folder)
         written(new, folder)
         [gone] = sync(local, infos)
-        assert gone.problem == f"{folder} now holds run {new.run_id}. It is no longer waited for."
+        assert gone.problem == f"{folder} now holds run {new.run_id}. It is no longer queued."
         assert unsent() == []
 
     def test_a_run_that_was_made_twice_by_a_repeated_request_counts_once(
@@ -155,7 +155,7 @@ class TestQueue:
         result = drawn("model-5", skill=0.5, num=4)
         folder = written(result, tmp_path / "a")
         with pytest.raises(TrackingError):
-            log_or_keep(result, nowhere, infos={}, folder=folder)
+            log_or_queue(result, nowhere, infos={}, folder=folder)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", nowhere.uri)
         assert main(["sync"]) == 1
         assert "0 sent, 1 waiting" in capsys.readouterr().out

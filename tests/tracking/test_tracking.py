@@ -605,7 +605,7 @@ class TestServer:
             serve_ui(store, port=taken.getsockname()[1])
 
     def test_a_server_is_not_served_again(self):
-        with pytest.raises(TrackingError, match=r"is no database but http://h:1: open it"):
+        with pytest.raises(TrackingError, match=r"is not a database but http://h:1: open it"):
             serve_ui(TrackingConfig(tracking=StoreConfig(uri="http://h:1")))
 
     def test_a_server_that_ends_says_why(self, store, empty_home, monkeypatch):
