@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from harness.cli.main import main
+from harness.config import plain
 from harness.engine.distributed import Processes
 from harness.engine.scoring import Scorer
 from harness.evaluation.evaluate import RunConfig, evaluate
@@ -37,7 +38,7 @@ def store(harness_home, tmp_path):
 
 def record(result):
     """All that results on disk hold of a run."""
-    return json.dumps([summary(result), {n: t.items for n, t in result.tasks.items()}])
+    return json.dumps([summary(result), {n: plain(t.items) for n, t in result.tasks.items()}])
 
 
 class Stop:
