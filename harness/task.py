@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from harness.errors import InputError
+from harness.errors import OptionError
+from harness.figures import Figure
 from harness.registry import Registry
 from harness.results import Item, Metric
 from harness.segments import Modality, Prompt, Segment
@@ -29,7 +30,9 @@ class TaskInfo:
         description: one line.
         source: the paper or code that defines it.
         headline: metric keys for tables, in order; a key that a run lacks is left out.
-        figures: `{name: {row: {column: metric key}}}`: heat maps that trackers and reports draw.
+        main: the few of them for where there is room for few; empty: the first ones.
+        item_score: the score by which pages show items at first, a dotted name such as `ranks.pmi.rank`; empty: the
+            first one.
     """
 
     name: str
@@ -37,7 +40,8 @@ class TaskInfo:
     description: str
     source: str
     headline: tuple[str, ...] = ()
-    figures: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    main: tuple[str, ...] = ()
+    item_score: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class RankScore:
     def __post_init__(self) -> None:
         if isinstance(self.divisor, tuple) and (least := min(self.divisor, default=1.0)) <= 0:
             place = self.divisor.index(least)
-            raise InputError(f"Scores are divided by numbers > 0; found {least} for continuation {place} of the pool.")
+            raise OptionError(f"Scores are divided by numbers > 0; found {least} for continuation {place} of the pool.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,17 @@ class ItemMetrics(Protocol):
         within their `group` (a speaker, a prompt); those without one stand alone. Metrics left out here (medians,
         ratios of sums) are compared by their own intervals.
         """
+        ...
+
+
+@runtime_checkable
+class TaskFigures(Protocol):
+    """What a task may add to be drawn: in reports, in the results folder and in trackers."""
+
+    info: TaskInfo
+
+    def figures(self, items: Sequence[Item], metrics: Mapping[str, Metric]) -> Sequence[Figure]:
+        """Figures of one run, from the items that were scored and all metrics of the task."""
         ...
 
 

@@ -23,6 +23,7 @@ from harness.engine.finetuned_model import FineTunedModel, task_tokens
 from harness.engine.generation import Continue, Generator
 from harness.engine.sampling import Sampling
 from harness.errors import CorpusError, InputError
+from harness.figures import Figure, HeatMap
 from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import AudioSpan, Segment, Speech, Text
@@ -213,6 +214,15 @@ class TransferTask(ABC):
             f"{self.info.name}.{name}.{self.score_name}": {i.id: float(i.scores["score"]) for i in rows}
             for name, rows in cells.items()
         }
+
+    def figures(self, items: Sequence[Item], metrics: Mapping[str, Metric]) -> list[Figure]:
+        """The transfer matrix in the headline metric."""
+        return [self.matrix_figure(next(iter(self.statistics)))]
+
+    def matrix_figure(self, metric: str) -> HeatMap:
+        """The transfer matrix in one metric."""
+        title = f"{self.info.name}: {metric.replace('_', ' ')} by training and test"
+        return HeatMap(name=f"transfer.{metric}", title=title, keys=matrix(self.info.name, metric))
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
@@ -408,8 +418,12 @@ class TransferTask(ABC):
 
 def matrix_keys(task: str, metric: str) -> tuple[str, ...]:
     """The metric in every cell and in the baselines, for tables."""
-    cells = [key for row in matrix(task, metric).values() for key in row.values()]
-    return (*cells, f"{task}.cascade.test_speech.{metric}", f"{task}.majority.test.{metric}")
+    return (*cell_keys(task, metric), f"{task}.cascade.test_speech.{metric}", f"{task}.majority.test.{metric}")
+
+
+def cell_keys(task: str, metric: str) -> tuple[str, ...]:
+    """The metric in every cell."""
+    return tuple(key for row in matrix(task, metric).values() for key in row.values())
 
 
 def matrix(task: str, metric: str) -> dict[str, dict[str, str]]:

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from harness.config import STRICT
 from harness.corpora.corpus import Corpus
 from harness.errors import CorpusError, InputError
+from harness.figures import Figure, HeatMap
 from harness.metrics.retrieval import (
     Ranks,
     Score,
@@ -36,6 +37,8 @@ from harness.segments import DIRECTIONS, Direction, Modality, Text, modalities_o
 from harness.stats import bootstrap_ci
 from harness.task import Answer, Loglikelihoods, Ranking, RankScore, Request, TaskInfo, Unscorable
 
+from ._cra_figures import rank_figures
+from ._directions import direction_grid
 from ._halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
 
 SCORES: tuple[Score, ...] = ("sum", "token", "second", "pmi")
@@ -109,12 +112,6 @@ class Example(Halves):
         return float(len(segment.text)) if isinstance(segment, Text) else self.seconds
 
 
-_FIGURE = {
-    "prompt: speech": {"continuation: speech": "cra.u2u.pmi.r_at_1", "continuation: text": "cra.u2t.pmi.r_at_1"},
-    "prompt: text": {"continuation: speech": "cra.t2u.pmi.r_at_1", "continuation: text": "cra.t2t.pmi.r_at_1"},
-}
-
-
 class Cra:
     """The task; see the module's docstring."""
 
@@ -124,7 +121,8 @@ class Cra:
         description="context retrieval accuracy: rank the true continuation among N, in u2u, u2t, t2u, t2t",
         source="after Chou et al. 2023, arXiv 2310.08715; protocol sutlm-style",
         headline=tuple(f"cra.{d}.{s}.r_at_1" for d in DIRECTIONS for s in SCORES),
-        figures={"cra_r_at_1": _FIGURE},
+        main=tuple(f"cra.{d}.pmi.r_at_1" for d in DIRECTIONS),
+        item_score="ranks.pmi.rank",
     )
     Options = CraOptions
 
@@ -203,6 +201,11 @@ class Cra:
             for key, value in _values(item).items():
                 values.setdefault(f"cra.{item.extra['direction']}.{key}", {})[item.id] = value
         return values
+
+    def figures(self, items: Sequence[Item], metrics: Mapping[str, Metric]) -> list[Figure]:
+        """R@1 by direction; for each score R@k and a histogram of the golds' ranks."""
+        matrix = HeatMap(name="r_at_1", title="R@1", keys=direction_grid("cra.{}.pmi.r_at_1"))
+        return [matrix, *rank_figures(items)]
 
 
 def _values(item: Item) -> dict[str, float]:

@@ -9,16 +9,18 @@ so repetition, diversity, copying and agreement with the true second half are me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from harness.config import digest
 from harness.errors import InputError, UnitSystemError
+from harness.figures import Figure, HeatMap, Scatter
 from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import DIRECTIONS, Modality, modalities_of
 from harness.task import Plan, Session, TaskInfo
 
+from ._directions import direction_grid
 from ._halves import Halves, written
 from ._pelm_audio import add_audio
 from ._pelm_continuations import make_continuations, reference_units, transcribe
@@ -26,11 +28,6 @@ from ._pelm_items import count_token_errors, item_of, judge, measured, outputs, 
 from ._pelm_metrics import Summary, values_of, vert_of
 from ._pelm_options import LEVELS, SCOPES, PelmOptions
 from ._pelm_prompts import cut_prompts, possible_directions, speaks, wanted_continuations
-
-_FIGURE = {
-    "prompt: speech": {"continuation: speech": "pelm.u2u.ppl_corpus", "continuation: text": "pelm.u2t.ppl_corpus"},
-    "prompt: text": {"continuation: speech": "pelm.t2u.ppl_corpus", "continuation: text": "pelm.t2t.ppl_corpus"},
-}
 
 
 class Pelm:
@@ -50,7 +47,7 @@ class Pelm:
             "pelm.reference_units.wer",
             "pelm.reference_units.uer",
         ),
-        figures={"pelm_ppl_corpus": _FIGURE},
+        main=tuple(f"pelm.{d}.ppl_corpus" for d in DIRECTIONS),
     )
     Options = PelmOptions
 
@@ -152,6 +149,27 @@ class Pelm:
                 for name, value in values_of(item).items():
                     values.setdefault(f"pelm.{item.extra['direction']}.{name}", {})[item.id] = value
         return values
+
+    def figures(self, items: Sequence[Item], metrics: Mapping[str, Metric]) -> list[Figure]:
+        """Perplexity by direction, and against how much the outputs repeat: good is low in both."""
+        found: list[Figure] = [
+            HeatMap(name="ppl_corpus", title="corpus perplexity", keys=direction_grid("pelm.{}.ppl_corpus"))
+        ]
+        both = {d: [metrics.get(f"pelm.{d}.{key}") for key in ("vert", "ppl_corpus")] for d in DIRECTIONS}
+        points = {str(d): (vert.value, ppl.value) for d, (vert, ppl) in both.items() if vert and ppl}
+        if points:
+            found.append(
+                Scatter(
+                    name="ppl_by_vert",
+                    title="PELM against VERT",
+                    caption="each point a direction; a model that repeats itself lies low and far right",
+                    x_label="VERT (%), lower is less repetitive",
+                    y_label="PELM (corpus perplexity)",
+                    points=points,
+                    y_log=True,
+                )
+            )
+        return found
 
 
 def _check_units(model: Model, transcriber: Model, half: Halves, name: str) -> None:

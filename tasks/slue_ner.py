@@ -24,6 +24,7 @@ from harness.engine.example_losses import target_logprobs
 from harness.engine.finetune_config import TrainingExample, continuation_example
 from harness.engine.finetuned_model import FineTunedModel, task_tokens
 from harness.errors import InputError
+from harness.figures import Figure, HeatMap
 from harness.metrics.ner import (
     Counts,
     label_counts,
@@ -41,7 +42,7 @@ from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
 from ._cells import Floats, Statistic, grouped
-from ._transfer import TransferTask, matrix, matrix_keys
+from ._transfer import TransferTask, cell_keys, matrix_keys
 from ._transfer_options import TransferOptions
 from ._transfer_text import start_of_text, text_of, written
 
@@ -106,17 +107,7 @@ class SlueNer(TransferTask):
         description="named entities, fine-tuned on speech, text or both and tested on either; per cent",
         source="SLUE-VoxPopuli (Shon et al. 2022, arXiv 2111.10367); transfer after Chou et al. 2023, arXiv 2310.08715",
         headline=(*matrix_keys("slue_ner", "f1"), *matrix_keys("slue_ner", "label_f1")),
-        figures={
-            "transfer": matrix("slue_ner", "f1"),
-            "transfer_labels": matrix("slue_ner", "label_f1"),
-            "labels": {
-                f"train: {c}, test: {m}": {
-                    label: f"slue_ner.train_{c}.test_{m}.f1_{label.lower()}" for label in COMBINED_LABELS
-                }
-                for c in ("speech", "text", "both")
-                for m in ("speech", "text")
-            },
-        },
+        main=(*cell_keys("slue_ner", "f1"), *cell_keys("slue_ner", "label_f1")),
     )
     Options = SlueNerOptions
     statistics = _STATISTICS
@@ -209,6 +200,18 @@ class SlueNer(TransferTask):
         """F1 of the utterance; 100 where there is no mention on either side."""
         counts = np.array(self.columns(predicted, gold))
         return float(_STATISTICS["f1"](counts)) if counts.any() else 100.0
+
+    def figures(self, items: Sequence[Item], metrics: Mapping[str, Metric]) -> list[Figure]:
+        """The transfer matrix of phrases with labels and of labels alone, and F1 of each label."""
+        keys = {
+            f"train: {c}, test: {m}": {
+                label: f"slue_ner.train_{c}.test_{m}.f1_{label.lower()}" for label in COMBINED_LABELS
+            }
+            for c in ("speech", "text", "both")
+            for m in ("speech", "text")
+        }
+        labels = HeatMap(name="labels", title="slue_ner: F1 of each label", keys=keys)
+        return [*super().figures(items, metrics), self.matrix_figure("label_f1"), labels]
 
     def summarize(self, items: Sequence[Item], options: SlueNerOptions, *, seed: int) -> dict[str, Metric]:
         """The matrix, and with `tokens` what seqeval says of the same words."""

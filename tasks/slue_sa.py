@@ -20,14 +20,16 @@ from harness.engine.example_losses import loglikelihoods, target_logprobs
 from harness.engine.finetune_config import TrainingExample, continuation_example
 from harness.engine.finetuned_model import FineTunedModel, task_tokens
 from harness.errors import InputError
+from harness.figures import ConfusionMatrix, Figure
 from harness.metrics.classification import accuracy, f1s, macro_f1, precisions, predicted_class, recalls, unparsable
 from harness.metrics.ratios import ratio
 from harness.model import Model
+from harness.results import Item, Metric
 from harness.segments import Segment, Text
 from harness.task import TaskInfo
 
-from ._cells import Statistic
-from ._transfer import TransferTask, matrix, matrix_keys
+from ._cells import Statistic, grouped
+from ._transfer import TransferTask, cell_keys, matrix_keys
 from ._transfer_options import TransferOptions
 from ._transfer_text import text_of, written
 
@@ -94,20 +96,7 @@ class SlueSa(TransferTask):
         description="sentiment, fine-tuned on speech, text or both and tested on either; per cent",
         source="SLUE-VoxCeleb (Shon et al. 2022, arXiv 2111.10367); transfer after Chou et al. 2023, arXiv 2310.08715",
         headline=matrix_keys("slue_sa", "macro_f1"),
-        figures={
-            "transfer": matrix("slue_sa", "macro_f1"),
-            **{
-                f"confusion_train_{c}_test_{m}": {
-                    f"gold: {gold}": {
-                        f"predicted: {p}": f"slue_sa.train_{c}.test_{m}.confusion_{gold.lower()}_{p.lower()}"
-                        for p in _COLUMNS
-                    }
-                    for gold in SENTIMENTS
-                }
-                for c in ("speech", "text", "both")
-                for m in ("speech", "text")
-            },
-        },
+        main=cell_keys("slue_sa", "macro_f1"),
     )
     Options = SlueSaOptions
     statistics = _STATISTICS
@@ -188,9 +177,34 @@ class SlueSa(TransferTask):
         row[SENTIMENTS.index(gold), predicted_class(predicted, SENTIMENTS)] = 1
         return [float(value) for value in row.ravel()]
 
+    def figures(self, items: Sequence[Item], metrics: Mapping[str, Metric]) -> list[Figure]:
+        """The transfer matrix, and a confusion matrix for each of its cells, over all seeds."""
+        found = super().figures(items, metrics)
+        for cell, rows in grouped([i for i in items if "cell" in i.extra], "cell").items():
+            if cell.startswith("train_"):
+                found.append(_confusion_figure(cell, [(i.reference, _known(i.output)) for i in rows]))
+        return found
+
     def score(self, predicted: str, gold: str) -> float:
         """100 for the right label, else 0."""
         return 100.0 * (predicted == gold)
+
+
+def _known(output: str) -> str:
+    """The label that was predicted, or `unparsable`."""
+    return output if output in SENTIMENTS else _COLUMNS[-1]
+
+
+def _confusion_figure(cell: str, pairs: Sequence[tuple[str, str]]) -> ConfusionMatrix:
+    """Of a cell `train_<condition>.test_<modality>`."""
+    trained, tested = (part.partition("_")[2] for part in cell.split("."))
+    return ConfusionMatrix(
+        name=f"confusion.{cell}",
+        title=f"confusion, trained on {trained}, tested on {tested}",
+        group="confusion matrices",
+        caption=f"trained on {trained}, tested on {tested}, all seeds",
+        counts=ConfusionMatrix.count(pairs, _COLUMNS),
+    )
 
 
 TASK = SlueSa()

@@ -16,7 +16,7 @@ LAYERS = (
     {"errors", "files", "progress", "version"},
     {"config", "segments", "registry"},
     {"corpora", "speech"},
-    {"results", "task", "model"},
+    {"results", "figures", "task", "model"},
     {"metrics", "stats"},
     {"engine"},
     {"training"},

@@ -123,6 +123,7 @@ def run(
         from harness.config import parse_settings
         from harness.evaluation.evaluate import RunConfig, evaluate, load_tasks
         from harness.model import load_model, read_card
+        from harness.report.figures import write_figures
         from harness.results import write_results
 
         names, options = names_in(tasks), parse_settings(settings or ())
@@ -135,7 +136,8 @@ def run(
             batch_tokens=batch_tokens,
             settings=with_full_scores(names, options) if full_scores else options,
         )
-        infos = {name: task.info for name, (task, _) in load_tasks(run_config.tasks, run_config.settings).items()}
+        loaded_tasks = {name: task for name, (task, _) in load_tasks(run_config.tasks, run_config.settings).items()}
+        infos = {name: task.info for name, task in loaded_tasks.items()}
         models = _fetched(names_in(model))
         # Every card is read and every checkpoint looked for before the first hour is spent.
         for card in [read_card(name) for name in models]:
@@ -153,6 +155,7 @@ def run(
                     continue  # the first process writes and prints what all of them have
                 folder = _folder(output, result, several=len(models) > 1)
                 write_results(result, folder)
+                write_figures(result, loaded_tasks, folder)
                 printer.say(f"results in {folder}")
                 if sender:
                     _track(printer, sender, result, infos, folder)

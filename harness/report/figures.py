@@ -1,272 +1,190 @@
-"""Figures as inline SVG: no library, the page's own colors, every mark named for those who cannot see it."""
+"""Figures of tasks as SVG: for pages, where runs share axes and shades, and as files of their own."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
-from markupsafe import Markup
+from harness.figures import Bars, ConfusionMatrix, Curve, Figure, HeatMap, Scatter
+from harness.files import new_folder
+from harness.report import svg, tables
+from harness.results import Metric, RunResult, TaskResult
+from harness.task import AnyTask, TaskFigures
 
-#: Series are told apart by color, dash and marker; the page's style sheet gives `s0` … `s7` their colors.
-NUM_SERIES = 8
-#: From pale to dark blue, each with the ink that can be read on it (contrast above 4.5 : 1).
-_SHADES = ("#f7fbff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b")
-_DARK_FROM = 6
-_DARK_INK, _LIGHT_INK = "#111111", "#ffffff"
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A named line, or points, `(x, y)`; `about` is told of each point, `beside` is written by it."""
-
-    name: str
-    points: Sequence[tuple[float, float]]
-    about: Sequence[str] = ()
-    beside: Sequence[str] = ()
-
-
-def heat_map(
-    title: str,
-    cells: Mapping[str, Mapping[str, tuple[float, str]]],
-    *,
-    low: float,
-    high: float,
-    reverse: bool = False,
-) -> Markup:
-    """A grid of numbers, the higher the darker.
-
-    Args:
-        title: what it shows, for screen readers.
-        cells: by row and column, the number and what is written, up to two lines; what all rows or all columns say
-            before a colon, `gold: …`, is written once.
-        low: number of the palest shade.
-        high: number of the darkest.
-        reverse: the lower the darker.
-    """
-    columns = list(dict.fromkeys(c for row in cells.values() for c in row))
-    down, across = _axis(list(cells)), _axis(columns)
-    left = 12 + 7 * max(map(len, [down.name, *down.values]))
-    width, height, top = max(96, 8 + 7 * max(map(len, across.values), default=0)), 46, 26 + (18 if across.name else 0)
-    parts = [_text(left + (j + 0.5) * width, top - 9, c, "middle") for j, c in enumerate(across.values)]
-    parts += [_text(left - 8, top - 9, down.name, "end", kind="axis-name")] if down.name else []
-    parts += (
-        [_text(left + len(columns) * width / 2, 13, across.name, "middle", kind="axis-name")] if across.name else []
-    )
-    for i, (name, row) in enumerate(cells.items()):
-        y = top + i * height
-        parts.append(_text(left - 8, y + height / 2 + 4, down.values[i], "end"))
-        for j, column in enumerate(columns):
-            x = left + j * width
-            if column not in row:
-                parts.append(
-                    Markup('<rect x="{}" y="{}" width="{}" height="{}" class="empty"/>').format(
-                        x, y, width - 2, height - 2
-                    )
-                )
-                continue
-            value, label = row[column]
-            share = (value - low) / (high - low) if high > low else 0.5
-            shade = min(len(_SHADES) - 1, max(0, int((1 - share if reverse else share) * len(_SHADES))))
-            ink = _LIGHT_INK if shade >= _DARK_FROM else _DARK_INK
-            parts.append(
-                Markup('<g><title>{}</title><rect x="{}" y="{}" width="{}" height="{}" fill="{}"/></g>').format(
-                    f"{name}, {column}: {label}", x, y, width - 2, height - 2, _SHADES[shade]
-                )
-            )
-            lines = label.split("\n")
-            for k, line in enumerate(lines):
-                at = y + height / 2 + 4 + 14 * (k - (len(lines) - 1) / 2)
-                parts.append(_text(x + width / 2 - 1, at, line, "middle", fill=ink, kind="small" if k else ""))
-    return _figure(title, left + width * len(columns) + 4, top + height * len(cells) + 4, parts)
+F = TypeVar("F", HeatMap, ConfusionMatrix, Curve, Bars, Scatter)
+#: Metrics by key, and figures, of one run.
+_Metrics = Mapping[str, Metric]
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
-    name: str
-    values: Sequence[str]
+class Drawing:
+    """A figure, drawn.
 
-
-def _axis(names: Sequence[str]) -> _Axis:
-    """What all `names` say before their only colon, once, and what they say after it."""
-    parts = [name.split(": ") for name in names]
-    if len({p[0] for p in parts}) == 1 and all(len(p) == 2 for p in parts):
-        return _Axis(parts[0][0], [p[1] for p in parts])
-    return _Axis("", names)
-
-
-def lines(
-    title: str,
-    series: Sequence[Series],
-    *,
-    x_label: str,
-    y_label: str,
-    x_log: bool = False,
-    y_log: bool = False,
-    y_range: tuple[float, float] | None = None,
-    points: bool = False,
-    rule: Series | None = None,
-) -> Markup:
-    """Lines over a common pair of axes, or, with `points`, a scatter plot.
-
-    Args:
-        title: what it shows, for screen readers.
-        series: at most `NUM_SERIES` of them.
-        x_label: of the horizontal axis.
-        y_label: of the vertical one.
-        x_log: a logarithmic horizontal axis (x > 0).
-        y_log: a logarithmic vertical axis (y > 0).
-        y_range: unset takes what the points need.
-        points: marks without lines.
-        rule: a thin line without a legend's color, such as the level of chance.
+    Attributes:
+        name: the figure's name, unique within a task for each run.
+        group: what it stands under.
+        caption: how it is read.
+        drawing: the figure.
+        folded: whether its group is closed at first.
+        legend: whether runs are told apart by color, so that a legend is needed.
     """
-    drawn = [*series, *([rule] if rule else [])]
-    xs = [x for s in drawn for x, _ in s.points] or [0.0, 1.0]
-    ys = [y for s in drawn for _, y in s.points] or [0.0, 1.0]
-    x_low, x_high = _span(min(xs), max(xs), pad=0.06 if points else 0.0, log=x_log)
-    y_low, y_high = y_range or _span(min(ys), max(ys), pad=0.06, log=y_log)
-    width, height, left, top, bottom = 460, 250, 58, 12, 44
 
-    def at(x: float, y: float) -> tuple[float, float]:
-        u, v = _share(x, x_low, x_high, log=x_log), _share(y, y_low, y_high, log=y_log)
-        return round(left + u * (width - left - 12), 1), round(height - bottom - v * (height - bottom - top), 1)
-
-    parts: list[Markup] = []
-    for tick in _log_ticks(y_low, y_high) if y_log else _ticks(y_low, y_high):
-        _, y = at(x_low, tick)
-        parts.append(Markup('<line x1="{}" x2="{}" y1="{}" y2="{}" class="grid"/>').format(left, width - 12, y, y))
-        parts.append(_text(left - 6, y + 4, f"{tick:g}", "end"))
-    for tick in _log_ticks(x_low, x_high) if x_log else _ticks(x_low, x_high):
-        x, _ = at(tick, y_low)
-        parts.append(_text(x, height - bottom + 16, f"{tick:g}", "middle"))
-    parts.append(Markup('<path d="M{} {}V{}H{}" class="axis"/>').format(left, top, height - bottom, width - 12))
-    parts.append(_text((left + width - 12) / 2, height - 8, x_label, "middle"))
-    parts.append(_upright(y_label, (height - bottom + top) / 2))
-    if rule:
-        path = "L".join(f"{x} {y}" for x, y in (at(*p) for p in rule.points))
-        parts.append(Markup('<path d="M{}" class="rule"><title>{}</title></path>').format(path, rule.name))
-    for n, one in enumerate(series):
-        placed = [at(*p) for p in one.points]
-        if points:
-            told = one.about or [one.name] * len(placed)
-            parts += [
-                Markup('<g class="m{} s{}"><title>{}</title>{}</g>').format(n % 4, n, what, _marker(n, x, y))
-                for (x, y), what in zip(placed, told, strict=True)
-            ]
-            parts += [_text(x + 9, y + 4, what, "start") for (x, y), what in zip(placed, one.beside, strict=False)]
-        elif placed:
-            path = "L".join(f"{x} {y}" for x, y in placed)
-            parts.append(
-                Markup('<path d="M{}" class="line s{} d{}"><title>{}</title></path>').format(path, n, n % 4, one.name)
-            )
-    return _figure(title, width, height, parts)
+    name: str
+    group: str
+    caption: str
+    drawing: svg.Svg
+    folded: bool = False
+    legend: bool = False
 
 
-def bars(
-    title: str,
-    categories: Sequence[str],
-    series: Sequence[tuple[str, Sequence[float]]],
-    *,
-    x_label: str,
-    y_label: str,
-    y_high: float,
-) -> Markup:
-    """Groups of bars, one for each category, a bar in it for each series; the axis ends at a tick above `y_high`."""
-    width, height, left, top, bottom = 460, 250, 58, 12, 44
-    y_high = _round_up(max(y_high, 1e-9))
-    scale = (height - bottom - top) / y_high
-    parts: list[Markup] = []
-    for tick in _ticks(0.0, y_high):
-        y = round(height - bottom - tick * scale, 1)
-        parts.append(Markup('<line x1="{}" x2="{}" y1="{}" y2="{}" class="grid"/>').format(left, width - 12, y, y))
-        parts.append(_text(left - 6, y + 4, f"{tick:g}", "end"))
-    group = (width - 12 - left) / max(len(categories), 1)
-    for j, category in enumerate(categories):
-        parts.append(_text(left + (j + 0.5) * group, height - bottom + 16, category, "middle"))
-        bar = 0.8 * group / max(len(series), 1)
-        for n, (name, values) in enumerate(series):
-            tall, x = values[j] * scale, left + j * group + 0.1 * group + n * bar
-            box = Markup('x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"').format(
-                x, height - bottom - tall, max(bar - 1, 0.5), tall
-            )
-            about = f"{name}, {category}: {values[j]:.3f}"
-            parts.append(Markup('<rect {} class="bar s{}"><title>{}</title></rect>').format(box, n, about))
-    parts.append(Markup('<path d="M{} {}V{}H{}" class="axis"/>').format(left, top, height - bottom, width - 12))
-    parts.append(_text((left + width - 12) / 2, height - 8, x_label, "middle"))
-    parts.append(_upright(y_label, (height - bottom + top) / 2))
-    return _figure(title, width, height, parts)
+def figures_of(task: AnyTask | None, result: TaskResult) -> Sequence[Figure]:
+    """What the task wants drawn of a run; nothing where it is not installed, or the run is of another version."""
+    if not isinstance(task, TaskFigures) or result.protocol.get("version") != task.info.version:
+        return ()
+    return task.figures([item for item in result.items if item.failed is None], result.metrics)
 
 
-def legend(names: Sequence[str]) -> Markup:
-    """Names of series with their colors, dashes and markers, as an HTML list."""
-    keys = []
-    for n, name in enumerate(names):
-        line = Markup('<path d="M1 8H31" class="line s{} d{}"/>').format(n, n % 4)
-        mark = Markup('<g class="m{} s{}">{}</g>').format(n % 4, n, _marker(n, 16, 8))
-        drawn = Markup('<svg width="32" height="16" aria-hidden="true" focusable="false">{}{}</svg>').format(line, mark)
-        keys.append(Markup("<li>{} {}</li>").format(drawn, name))
-    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(keys))
+def write_figures(result: RunResult, tasks: Mapping[str, AnyTask], folder: Path) -> None:
+    """Writes `figures/<task>.<name>.svg` in a results folder, in place of earlier ones; folded figures are left out."""
+    with new_folder(folder / "figures") as part:
+        for name, task in result.tasks.items():
+            shown = [figure for figure in figures_of(tasks.get(name), task) if not figure.folded]
+            for drawn in drawings({str(result.model["name"]): (shown, task.metrics)}):
+                path = part / f"{name}.{drawn.name}.svg"
+                path.write_text(drawn.drawing.standalone(drawn.caption), "utf-8")
 
 
-def _marker(n: int, x: float, y: float) -> Markup:
-    if n % 4 == 0:
-        return Markup('<circle cx="{}" cy="{}" r="5"/>').format(x, y)
-    if n % 4 == 1:
-        return Markup('<rect x="{}" y="{}" width="9" height="9"/>').format(x - 4.5, y - 4.5)
-    if n % 4 == 2:
-        return Markup('<path d="M{} {}l6 10h-12z"/>').format(x, y - 6)
-    return Markup('<path d="M{} {}l6 6l-6 6l-6 -6z"/>').format(x, y - 6)
+def drawings(runs: Mapping[str, tuple[Sequence[Figure], _Metrics]]) -> list[Drawing]:
+    """The figures of runs, by label, with their metrics: figures of one name are drawn together.
+
+    Heat maps and confusion matrices are drawn for each run, with the same shades; the others hold all runs.
+    """
+    by_name: dict[str, dict[str, Figure]] = {}
+    for label, (figures, _) in runs.items():
+        for figure in figures:
+            by_name.setdefault(figure.name, {})[label] = figure
+    metrics = {label: own for label, (_, own) in runs.items()}
+    highest: dict[str, float] = {}
+    for figure in (f for own in by_name.values() for f in own.values()):
+        if isinstance(figure, Bars):
+            highest[figure.heading] = max([highest.get(figure.heading, 0.0), *figure.values.values()])
+    return [drawn for own in by_name.values() for drawn in _together(own, metrics, highest)]
 
 
-def _upright(text: str, middle: float) -> Markup:
-    return Markup('<text x="14" y="{}" text-anchor="middle" transform="rotate(-90 14 {})">{}</text>').format(
-        middle, middle, text
+def _together(
+    figures: Mapping[str, Figure], metrics: Mapping[str, _Metrics], highest: Mapping[str, float]
+) -> Iterator[Drawing]:
+    """One figure of several runs, by label; series keep the run's color where a run lacks the figure."""
+    first = next(iter(figures.values()))
+    if isinstance(first, HeatMap):
+        yield from _heat_maps(_alike(first, figures), metrics)
+    elif isinstance(first, ConfusionMatrix):
+        yield from _confusion_matrices(_alike(first, figures))
+    elif isinstance(first, Curve):
+        yield _drawing(first, _curves(first, _alike(first, figures), list(metrics)), legend=True)
+    elif isinstance(first, Bars):
+        yield _drawing(first, _bars(first, _alike(first, figures), list(metrics), highest), legend=True)
+    else:
+        yield _drawing(first, _scatter(first, _alike(first, figures), list(metrics)), legend=True)
+
+
+def _alike(first: F, figures: Mapping[str, Figure]) -> dict[str, F]:
+    """Those of the first one's kind."""
+    return {label: figure for label, figure in figures.items() if isinstance(figure, type(first))}
+
+
+def _drawing(figure: Figure, drawing: svg.Svg, *, legend: bool) -> Drawing:
+    return Drawing(figure.name, figure.heading, figure.caption, drawing, figure.folded, legend)
+
+
+def _heat_maps(figures: Mapping[str, HeatMap], metrics: Mapping[str, _Metrics]) -> Iterator[Drawing]:
+    grids = {}
+    for label, figure in figures.items():
+        own = metrics[label]
+        cells = {row: {c: own[k] for c, k in keys.items() if k in own} for row, keys in figure.keys.items()}
+        if any(cells.values()):
+            grids[label] = cells
+    found = [m for cells in grids.values() for row in cells.values() for m in row.values()]
+    if not found:
+        return
+    low, high = _shade_range(found)
+    digits = tables.decimals(m.value for m in found)
+    about = [*(["value and 95 % interval"] if any(m.ci95 for m in found) else [])]
+    about += [f"chance {c}" for c in dict.fromkeys(tables.number(m.chance, digits) for m in found if m.chance)]
+    reverse = found[0].higher_is_better is False
+    for label, cells in grids.items():
+        figure = figures[label]
+        shown = {row: {c: (m.value, _label(m, digits)) for c, m in own.items()} for row, own in cells.items()}
+        drawing = svg.heat_map(f"{figure.title} of {label}", shown, low=low, high=high, reverse=reverse)
+        caption = "; ".join([*([figure.caption] if figure.caption else []), *about])
+        yield Drawing(figure.name, figure.heading, _captioned(label, caption), drawing, figure.folded)
+
+
+def _shade_range(metrics: Sequence[Metric]) -> tuple[float, float]:
+    """0–1 for shares, 0–100 for per cents that have a level of chance, else from lowest to highest."""
+    low, high = min(m.value for m in metrics), max(m.value for m in metrics)
+    if metrics[0].chance is not None and low >= 0 and high <= 100:
+        return 0.0, 1.0 if high <= 1 else 100.0
+    return low, high
+
+
+def _label(metric: Metric, digits: int) -> str:
+    bounds = f"\n{' – '.join(tables.number(x, digits) for x in metric.ci95)}" if metric.ci95 else ""
+    return f"{tables.number(metric.value, digits)}{bounds}"
+
+
+def _captioned(label: str, caption: str) -> str:
+    return f"{label}: {caption}" if caption else label
+
+
+def _confusion_matrices(figures: Mapping[str, ConfusionMatrix]) -> Iterator[Drawing]:
+    for label, figure in figures.items():
+        cells = {f"gold: {gold}": _shares(row) for gold, row in figure.counts.items() if any(row.values())}
+        if cells:
+            drawing = svg.heat_map(f"{figure.title} of {label}", cells, low=0.0, high=1.0)
+            caption = "; ".join([*([figure.caption] if figure.caption else []), "items and share of the row"])
+            yield Drawing(figure.name, figure.heading, _captioned(label, caption), drawing, figure.folded)
+
+
+def _shares(row: Mapping[str, int]) -> dict[str, tuple[float, str]]:
+    total = sum(row.values())
+    return {f"output: {output}": (n / total, f"{n}\n{n / total:.0%}") for output, n in row.items()}
+
+
+def _curves(first: Curve, figures: Mapping[str, Curve], labels: Sequence[str]) -> svg.Svg:
+    return svg.lines(
+        first.title,
+        [svg.Series(label, figures[label].points if label in figures else ()) for label in labels],
+        x_label=first.x_label,
+        y_label=first.y_label,
+        x_log=first.x_log,
+        y_range=first.y_range,
+        rule=svg.Series("chance", first.chance) if first.chance else None,
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str, *, fill: str = "", kind: str = "") -> Markup:
-    extra = Markup(' style="fill:{}"').format(fill) if fill else Markup("")
-    named = Markup(' class="{}"').format(kind) if kind else Markup("")
-    return Markup('<text x="{:g}" y="{:g}" text-anchor="{}"{}{}>{}</text>').format(x, y, anchor, named, extra, text)
+def _bars(first: Bars, figures: Mapping[str, Bars], labels: Sequence[str], highest: Mapping[str, float]) -> svg.Svg:
+    categories = list(dict.fromkeys(c for figure in figures.values() for c in figure.values))
+    values = {label: figures[label].values if label in figures else {} for label in labels}
+    series = [(label, [own.get(c, 0.0) for c in categories]) for label, own in values.items()]
+    return svg.bars(
+        first.title, categories, series, x_label=first.x_label, y_label=first.y_label, y_high=highest[first.heading]
+    )
 
 
-def _figure(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
-    return Markup(
-        '<svg viewBox="0 0 {:g} {:g}" width="{:g}" role="img" aria-label="{}" xmlns="http://www.w3.org/2000/svg">{}</svg>'
-    ).format(width, height, width, title, Markup("").join(parts))
-
-
-def _span(low: float, high: float, *, pad: float, log: bool = False) -> tuple[float, float]:
-    if log:
-        return (low * (low / high) ** pad, high * (high / low) ** pad) if high > low else (low / 2, low * 2)
-    if high <= low:
-        return low - 0.5, high + 0.5
-    return low - pad * (high - low), high + pad * (high - low)
-
-
-def _share(value: float, low: float, high: float, *, log: bool) -> float:
-    """Where between `low` and `high` a value lies, from 0 to 1."""
-    return math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
-
-
-def _round_up(high: float) -> float:
-    """The first tick that is not below `high`, on an axis from 0."""
-    step = _step(high)
-    return round(math.ceil(high / step - 1e-9) * step, 10)
-
-
-def _step(span: float) -> float:
-    """Between ticks, of which `span` has about five: 1, 2 or 5 times a power of ten."""
-    step = 10.0 ** math.floor(math.log10(span / 5))
-    return float(step * next(m for m in (1, 2, 5, 10) if m * step >= span / 5))
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    step = _step(high - low)
-    return [round(i * step, 10) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [m * 10.0**d for d in decades for m in (1, 2, 5)]
-    return [t for t in ticks if low * 0.999 <= t <= high * 1.001]
+def _scatter(first: Scatter, figures: Mapping[str, Scatter], labels: Sequence[str]) -> svg.Svg:
+    series = []
+    for label in labels:
+        own = figures[label].points if label in figures else {}
+        about = [f"{label}, {name}" for name in own]
+        series.append(svg.Series(label, list(own.values()), about, list(own)))
+    return svg.lines(
+        first.title,
+        series,
+        points=True,
+        x_label=first.x_label,
+        y_label=first.y_label,
+        y_log=first.y_log and all(y > 0 for one in series for _, y in one.points),
+    )

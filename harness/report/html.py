@@ -16,12 +16,11 @@ from markupsafe import Markup
 
 from harness.config import flatten, plain
 from harness.errors import InputError
-from harness.report import comparison_tables, tables
-from harness.report import figures as svg
+from harness.report import comparison_tables, svg, tables
 from harness.report.compare import Comparison, alone, compare
+from harness.report.figures import Drawing, drawings, figures_of
 from harness.report.labels import task_names
 from harness.report.leaderboard import Board, board_table
-from harness.report.page_figures import figures_of
 from harness.report.payload import Audio, AudioFiles, payload
 from harness.results import RunResult
 from harness.task import AnyTask
@@ -80,11 +79,25 @@ def report_page(
         table=_rows(summary),
         everything=everything,
         everything_table=_rows(everything),
-        figures=[(name, figures_of(name, results, labels, tasks)) for name in task_names(results)],
+        figures=[(name, _figures(name, results, labels, tasks)) for name in task_names(results)],
         legend=svg.legend(labels),
         runs=[_about(r, label) for r, label in zip(results, labels, strict=True)],
-        payload=payload(results, labels, sources),
+        payload=payload(results, labels, sources, {name: task.info.item_score for name, task in tasks.items()}),
     )
+
+
+def _figures(
+    task: str, results: Sequence[RunResult], labels: Sequence[str], tasks: Mapping[str, AnyTask]
+) -> dict[str, list[Drawing]]:
+    """The drawings of a task, by their group; every run has its place, and so its color, whether it has the task."""
+    runs = {
+        label: (figures_of(tasks.get(task), r.tasks[task]), r.tasks[task].metrics) if task in r.tasks else ((), {})
+        for r, label in zip(results, labels, strict=True)
+    }
+    groups: dict[str, list[Drawing]] = {}
+    for drawn in drawings(runs):
+        groups.setdefault(drawn.group, []).append(drawn)
+    return groups
 
 
 def _render(template: str, **values: Any) -> str:

@@ -70,12 +70,24 @@ class _Strings:
         return self._places[text]
 
 
-def payload(results: Sequence[RunResult], labels: Sequence[str], sources: Sequence[AudioFiles]) -> Markup:
-    """The items for the page's script: JSON that cannot end the element it stands in."""
+def payload(
+    results: Sequence[RunResult], labels: Sequence[str], sources: Sequence[AudioFiles], scores: Mapping[str, str]
+) -> Markup:
+    """The items for the page's script: JSON that cannot end the element it stands in.
+
+    Args:
+        results: runs with their items.
+        labels: what they are called.
+        sources: where the audio of each run is.
+        scores: by task, the score by which items are shown at first.
+    """
     wanted = max((len(t.items) for r in results for t in r.tasks.values()), default=0)
     while True:
         strings = _Strings()
-        tasks = [_task_items(name, results, sources, strings, wanted) for name in task_names(results)]
+        tasks = [
+            {**_task_items(name, results, sources, strings, wanted), "score": scores.get(name, "")}
+            for name in task_names(results)
+        ]
         clips = {
             i: strings.all[i] for t in tasks for c in t["columns"] if c["kind"] == "audio" for i in _flat(c["values"])
         }

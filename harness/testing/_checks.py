@@ -11,10 +11,12 @@ from typing import Any
 
 from harness.config import build, plain
 from harness.errors import ConfigError
+from harness.figures import HeatMap
 from harness.results import Item, Metric
 from harness.task import (
     AnyTask,
     ItemMetrics,
+    TaskFigures,
     TaskInfo,
 )
 
@@ -25,7 +27,7 @@ def check_info(info: TaskInfo, metrics: Collection[str]) -> None:
     assert all([info.name, info.description, info.source]), f"{info} leaves something empty"
     assert re.fullmatch(r"[A-Za-z0-9_]+", info.name), f"the name '{info.name}' cannot stand in a metric key"
     assert info.version >= 1
-    shown = [*info.headline, *(k for f in info.figures.values() for row in f.values() for k in row.values())]
+    shown = [*info.headline, *info.main]
     assert [key for key in shown if not key.startswith(f"{info.name}.")] == []
     assert not info.headline or set(info.headline) & set(metrics), f"no headline metric is among {list(metrics)}"
 
@@ -50,6 +52,17 @@ def check_item_values(task: AnyTask, options: Any, items: Sequence[Item], metric
     means = {key: sum(column.values()) / len(column) for key, column in values.items()}
     off = {k: (m, metrics[k].value) for k, m in means.items() if abs(m - metrics[k].value) > 1e-9 * max(1.0, abs(m))}
     assert off == {}, "(mean of the items' values, metric)"
+
+
+def check_figures(task: AnyTask, items: Sequence[Item], metrics: Mapping[str, Metric]) -> None:
+    if not isinstance(task, TaskFigures):
+        return
+    figures = task.figures([i for i in items if i.failed is None], metrics)
+    assert repeated(figure.name for figure in figures) == [], "two figures of one name"
+    assert repeated(figure.title for figure in figures) == [], "two figures of one title"
+    keys = {k for f in figures if isinstance(f, HeatMap) for row in f.keys.values() for k in row.values()}
+    assert [key for key in sorted(keys) if not key.startswith(f"{task.info.name}.")] == []
+    assert not keys or keys & set(metrics), "no heat map shows a metric that there is"
 
 
 def holds(metric: Metric, value: float) -> bool:

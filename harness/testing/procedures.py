@@ -17,7 +17,15 @@ from harness.task import (
     Procedure,
     task_registry,
 )
-from harness.testing._checks import METRIC_KEY, check_info, check_item_values, check_options, refuses, repeated
+from harness.testing._checks import (
+    METRIC_KEY,
+    check_figures,
+    check_info,
+    check_item_values,
+    check_options,
+    refuses,
+    repeated,
+)
 
 
 @functools.cache
@@ -88,6 +96,10 @@ class ProcedureContract:
         task = task_registry().load(self.name)
         options: Any = build(task.Options, parse_settings(self.settings), where=self.name)
         check_item_values(task, options, self.result().items, self.result().metrics)
+
+    def test_figures_have_names_of_their_own_and_show_metrics_of_the_task(self) -> None:
+        """As for tasks by likelihood."""
+        check_figures(task_registry().load(self.name), self.result().items, self.result().metrics)
 
     def test_a_stopped_run_goes_on_and_ends_with_the_same_record(self, tmp_path: Path) -> None:
         """What was found before is used again, nothing is lost, and the batch size has no effect on results."""

@@ -28,7 +28,15 @@ from harness.task import (
     Unscorable,
     task_registry,
 )
-from harness.testing._checks import METRIC_KEY, check_info, check_item_values, check_options, holds, repeated
+from harness.testing._checks import (
+    METRIC_KEY,
+    check_figures,
+    check_info,
+    check_item_values,
+    check_options,
+    holds,
+    repeated,
+)
 from harness.testing.models import BOTH, OracleModel, UniformModel
 
 
@@ -217,6 +225,11 @@ class TaskContract:
         sample = self.sample()
         measured = _uniform(sample)
         check_item_values(sample.task(), sample.options(), measured.items, measured.metrics)
+
+    def test_figures_have_names_of_their_own_and_show_metrics_of_the_task(self) -> None:
+        """Where the task draws any."""
+        measured = _uniform(self.sample())
+        check_figures(self.sample().task(), measured.items, measured.metrics)
 
     def test_the_order_of_utterances_changes_no_number(self) -> None:
         """Neither of an item nor of a metric."""

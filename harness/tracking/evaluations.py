@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.report.heat_map import heat_map
 from harness.results import Item, Metric, RunResult, headline
 from harness.tracking.config import TrackingConfig
 from harness.tracking.fields import TAG_CHARS, as_params, as_points, as_text, cut, send, tag_filter
@@ -32,7 +28,7 @@ _LOG_ID = "log_id"
 VIEW = "harness"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 _VIEW_COLUMNS = ("attributes.`Created`", "tags.`model`", "tags.`corpus`", "tags.`split`", "tags.`tasks`")
-#: Metric columns of that view, in all and for a task without figures.
+#: Metric columns of that view, in all and for a task that names no main ones.
 _VIEW_METRICS, _VIEW_METRICS_PER_TASK = 24, 6
 
 
@@ -54,7 +50,7 @@ def log_run(result: RunResult, config: TrackingConfig, *, infos: Mapping[str, Ta
 
     Parameters are the protocol. Metrics are the results under their keys, `ci95/<key>.low` and `ci95/<key>.high`, and
     `counts/<task>.n_scored` and the like: MLflow's pages group by what stands before a slash. Artifacts are the
-    files of `folder`, `<task>.json` for the view that compares items side by side, and `figures/<task>.<name>.png`.
+    files of `folder`, `<task>.json` for the view that compares items side by side, and `figures/<task>.<name>.svg`.
     Where the model is registered (`register_model`), its metrics appear on its own page too.
 
     Raises:
@@ -75,7 +71,6 @@ def log_run(result: RunResult, config: TrackingConfig, *, infos: Mapping[str, Ta
             _log_files(client, run_id, folder)
             if config.logging.tables:
                 _log_tables(client, run_id, result)
-            _log_figures(client, run_id, result, infos)
             _show_columns(client, experiment, result, infos)
             client.set_terminated(run_id, "FINISHED")
         twins = client.search_runs([experiment], filter_string=tag_filter(_LOG_ID, tags[_LOG_ID]))
@@ -90,8 +85,7 @@ def _show_columns(client: MlflowClient, experiment: str, result: RunResult, info
     found: list[str] = []
     for name, task in result.tasks.items():
         if name in infos:
-            drawn = [key for rows in infos[name].figures.values() for row in rows.values() for key in row.values()]
-            shown = drawn or list(headline(task.metrics, infos[name].headline))[:_VIEW_METRICS_PER_TASK]
+            shown = infos[name].main or list(headline(task.metrics, infos[name].headline))[:_VIEW_METRICS_PER_TASK]
             found += [f"metrics.`{key}`" for key in shown if key in task.metrics]
     columns = list(dict.fromkeys([*_VIEW_COLUMNS, *known, *found]))[: len(_VIEW_COLUMNS) + _VIEW_METRICS]
     if columns != known:
@@ -157,7 +151,9 @@ def _numbers(result: RunResult) -> dict[str, float]:
 def _log_files(client: MlflowClient, run_id: str, folder: Path) -> None:
     for name in ("results.json", "protocol.json"):
         client.log_artifact(run_id, str(folder / name))
-    client.log_artifacts(run_id, str(folder / "items"), "items")
+    for name in ("items", "figures"):
+        if (folder / name).is_dir() and any((folder / name).iterdir()):
+            client.log_artifacts(run_id, str(folder / name), name)
 
 
 def _log_tables(client: MlflowClient, run_id: str, result: RunResult) -> None:
@@ -177,18 +173,3 @@ def _table(items: Sequence[Item]) -> dict[str, list[Any]]:
 
 def _cell(value: Any) -> Any:
     return cut(as_text(value), _CELL_CHARS) if isinstance(value, (str, list, dict)) else value
-
-
-def _log_figures(client: MlflowClient, run_id: str, result: RunResult, infos: Mapping[str, TaskInfo]) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in (n for n in result.tasks if n in infos):
-            for title, layout in infos[name].figures.items():
-                cells = {
-                    row: {column: result.metrics[key] for column, key in keys.items() if key in result.metrics}
-                    for row, keys in layout.items()
-                }
-                if any(cells.values()):
-                    figure = heat_map(f"{name}: {title}", cells)
-                    figure.savefig(Path(scratch, f"{name}.{re.sub(r'[^A-Za-z0-9_-]+', '_', title)}.png"), dpi=150)
-        if os.listdir(scratch):
-            client.log_artifacts(run_id, scratch, "figures")

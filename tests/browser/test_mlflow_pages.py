@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.report.figures import write_figures
 from harness.tasks.cra import TASK
 from harness.tracking.config import StoreConfig, TrackingConfig
 from harness.tracking.evaluations import log_run
@@ -25,7 +26,9 @@ def ui(chromium, tmp_path_factory):
     store = TrackingConfig(tracking=StoreConfig(uri=f"sqlite:///{home}/mlflow/mlflow.db"))
     for name, skill in (("weak", 0.2), ("strong", 0.9)):
         run = drawn(name, skill=skill)
-        log_run(run, store, infos={"cra": TASK.info}, folder=written(run, home / name))
+        folder = written(run, home / name)
+        write_figures(run, {"cra": TASK}, folder)
+        log_run(run, store, infos={"cra": TASK.info}, folder=folder)
     environment = {**os.environ, "HARNESS_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path.cwd())}
     environment.pop("MLFLOW_TRACKING_URI", None)
     process = subprocess.Popen(
@@ -84,5 +87,5 @@ def test_a_run_shows_its_numbers_and_files(ui, watched, screenshots):
     page.get_by_text("cra.u2t.pmi.r_at_1").first.wait_for()
     page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
     page.get_by_text("figures").first.click()
-    page.get_by_text("cra.cra_r_at_1.png").first.wait_for()
+    page.get_by_text("cra.r_at_1.svg").first.wait_for()
     page.screenshot(path=screenshots / "mlflow-run.png")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 INFO = TaskInfo(
     "cra", 1, "retrieval", "this test",
-    headline=("cra.u2t.pmi.r_at_1",), figures={"R@1": {"speech": {"text": "cra.u2t.pmi.r_at_1"}}},
+    headline=("cra.u2t.pmi.r_at_1",), main=("cra.u2t.pmi.r_at_1",),
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_results_arrive_one_after_the_other(store, empty_home, tmp_path):
         assert run.data.tags["team"] == "speech"
         assert "| cra.u2t.pmi.r_at_1 |" in run.data.tags["mlflow.note.content"]
         assert run.data.metrics["cra.u2t.pmi.r_at_1"] == result.metrics["cra.u2t.pmi.r_at_1"].value
-        assert {file.path for file in client.list_artifacts(one.run_id)} >= {"cra.json", "figures", "results.json"}
+        assert {file.path for file in client.list_artifacts(one.run_id)} >= {"cra.json", "items", "results.json"}
     assert unsent() == []
 
 

@@ -33,14 +33,14 @@ from harness.tracking.training import training_logger
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 ROOT = Path(__file__).resolve().parents[2]
-DIRECTIONS = {"speech": {"speech": "u2u", "text": "u2t"}, "text": {"speech": "t2u", "text": "t2t"}}
+SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 INFO = TaskInfo(
     "cra",
     1,
     "retrieval",
     "this test",
     headline=("cra.u2t.pmi.r_at_1",),
-    figures={"R@1": {row: {c: f"cra.{d}.pmi.r_at_1" for c, d in cells.items()} for row, cells in DIRECTIONS.items()}},
+    main=tuple(f"cra.{d}.pmi.r_at_1" for d in ("u2u", "u2t", "t2u", "t2t")),
 )
 
 
@@ -85,6 +85,8 @@ def folder(tmp_path_factory):
     """`result()` on disk, with a file beside it that nobody asked to log."""
     folder = tmp_path_factory.mktemp("results")
     write_results(result(), folder)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "cra.r_at_1.svg").write_text(SVG)
     (folder / "notes.txt").write_text("private")
     return folder
 
@@ -234,10 +236,10 @@ class TestLogRun:
     def test_the_results_are_artifacts_and_nothing_else_is(self, client, logged, folder, tmp_path):
         at = Path(client.download_artifacts(logged.run_id, "", str(tmp_path)))
         files = {path.relative_to(at).as_posix() for path in at.rglob("*") if path.is_file()}
-        assert files == {"results.json", "protocol.json", "items/cra.jsonl", "cra.json", "figures/cra.R_1.png"}
+        assert files == {"results.json", "protocol.json", "items/cra.jsonl", "cra.json", "figures/cra.r_at_1.svg"}
         for name in ("results.json", "protocol.json", "items/cra.jsonl"):
             assert (at / name).read_bytes() == (folder / name).read_bytes()
-        assert (at / "figures/cra.R_1.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        assert (at / "figures/cra.r_at_1.svg").read_text() == SVG
 
     def test_the_table_has_flat_columns_and_is_known_to_the_evaluation_view(self, client, logged, tmp_path):
         table = json.loads(Path(client.download_artifacts(logged.run_id, "cra.json", str(tmp_path))).read_text())
@@ -568,8 +570,8 @@ class TestServer:
         assert logged.url == server.url.partition("?")[0] + f"/{logged.run_id}"
         run = MlflowClient(tracking_uri=server.address).get_run(logged.run_id)
         assert run.data.metrics["ci95/cra.u2t.pmi.r_at_1.high"] == 0.6
-        query = f"get-artifact?path=figures/cra.R_1.png&run_uuid={logged.run_id}"
-        assert self.get(server, query).startswith(b"\x89PNG")
+        query = f"get-artifact?path=figures/cra.r_at_1.svg&run_uuid={logged.run_id}"
+        assert self.get(server, query) == SVG.encode()
         table = json.loads(self.get(server, f"get-artifact?path=cra.json&run_uuid={logged.run_id}"))
         assert [row[0] for row in table["data"]] == ["utt-1", "utt-2"]
 

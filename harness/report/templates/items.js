@@ -216,7 +216,7 @@
     $("detail").hidden = true;
     const scores = task.columns.filter((c) => c.kind === "number" && (!c.shared || data.runs.length === 1));
     $("score").replaceChildren(make("option", "none", { value: "" }), ...scores.map((c) => make("option", c.name, { value: c.name })));
-    state.score = scores.find((c) => /pmi.*rank$/.test(c.name)) || scores[0] || null;
+    state.score = scores.find((c) => c.name === task.score) || scores[0] || null;
     $("score").value = state.score ? state.score.name : "";
     const labels = [];
     for (const c of task.columns) {
