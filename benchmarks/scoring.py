@@ -38,7 +38,7 @@ SHAPES = {"u2u": (100, 60), "u2t": (250, 30), "t2u": (30, 250), "t2t": (30, 30)}
 SIDES = ("hflm", "full", "pruned", "pruned by pmi")
 CARD = "sutlm-tiny"
 TIE = 1e-4
-#: Random models attend too weakly for prompts to matter, and place tells them more than it tells trained ones.
+#: Random models attend too weakly for prompts to matter, and position tells them more than it tells trained ones.
 _ATTENTION_GAIN, _PLACE_GAIN = 20.0, 0.1
 
 
@@ -73,8 +73,8 @@ class BenchModel:
 def random_model(layers: int, width: int, vocabulary: int, sharpness: float) -> BenchModel:
     """An OPT decoder with random weights; `sharpness` is about the standard deviation of its logits.
 
-    Attention is strengthened and place weakened, so that what comes next depends on the prompt as it does in a trained
-    model: golds drawn from it are retrieved, and others lose from their first tokens on.
+    Attention is strengthened and position weakened, so that what comes next depends on the prompt as it does in a
+    trained model: golds drawn from it are retrieved, and others lose from their first tokens on.
     """
     torch.manual_seed(0)
     config = OPTConfig(

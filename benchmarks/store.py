@@ -102,7 +102,7 @@ def report(card: str, limit: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         print("\n| run | s | of these in the store | share |\n|---|---|---|---|")
         print(overhead(card, limit, Path(name)), flush=True)
-        print("\n| finished already | MiB | s until a run knows it | of the processor |\n|---|---|---|---|")
+        print("\n| finished already | MiB | s until a run knows it | of CPU |\n|---|---|---|---|")
         for num_candidates in (100, 1000):
             print(start_up(1000, num_candidates, Path(name)), flush=True)
 

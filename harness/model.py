@@ -32,8 +32,8 @@ class ModelCard:
         name: the registered name.
         adapter: which code loads it.
         description: one line for tables.
-        checkpoint: a folder, relative to the card; unset means `$HARNESS_HOME/checkpoints/<name>`.
-        sha256: digest the weights must have; unset means any.
+        checkpoint: a folder, relative to the card; None: `$HARNESS_HOME/checkpoints/<name>`.
+        sha256: digest the weights must have; None: any.
         tokenizers: how its tokenizers are made.
         architecture: its sizes.
         training: how its weights are made.

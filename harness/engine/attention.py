@@ -47,7 +47,7 @@ class Prefix:
     layers: Sequence[Layer]
 
 
-class Packing:
+class RowLayout:
     """Where the tokens of rows of unequal length lie, one row after another, and where they would lie if padded."""
 
     def __init__(self, lengths: Sequence[int], device: torch.device | str) -> None:
@@ -80,7 +80,7 @@ class Pass:
     """What the tokens of one pass attend to besides themselves, and the keys and values they leave.
 
     Attributes:
-        packing: the rows.
+        layout: the rows.
         prefixes: prompts, each of a range of tokens.
         past: keys and values of rows read earlier, equally many tokens of each.
         parents: `(rows,)` which of `past` each row goes on from; None means the same rows.
@@ -89,7 +89,7 @@ class Pass:
         left: keys and values of the rows, past included; padded on the right.
     """
 
-    packing: Packing
+    layout: RowLayout
     prefixes: Sequence[Prefix] = ()
     past: Sequence[Layer] | None = None
     parents: Tensor | None = None
@@ -99,7 +99,7 @@ class Pass:
 
     def own(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Attention of each row to itself: `(tokens, heads, width)` and log-sum-exps `(tokens, heads)`."""
-        key, value = self.packing.pad(key), self.packing.pad(value)
+        key, value = self.layout.pad(key), self.layout.pad(value)
         if self.past is not None:
             before = self.past[layer]
             if self.parents is not None:
@@ -109,8 +109,8 @@ class Pass:
             self.left[layer] = key, value
         if repeats := query.shape[1] // key.shape[1] - 1:
             key, value = (t.repeat_interleave(repeats + 1, 1) for t in (key, value))
-        out, total = _attention(self.packing.pad(query), key, value, scale, causal=True)
-        return self.packing.unpad(out), self.packing.unpad(total)
+        out, total = _attention(self.layout.pad(query), key, value, scale, causal=True)
+        return self.layout.unpad(out), self.layout.unpad(total)
 
     def cached(self) -> list[Layer]:
         """Keys and values left, by layer."""
@@ -236,9 +236,9 @@ class PackedDecoder:
         with self.attached():
             if self.module.config._attn_implementation != _NAME:
                 return False
-            first = Pass(Packing([3], device), use_cache=True)
+            first = Pass(RowLayout([3], device), use_cache=True)
             self.read(prompt, torch.arange(3, device=device), first)
-            second = Pass(Packing([2, 3], device), [Prefix(0, 5, first.cached())])
+            second = Pass(RowLayout([2, 3], device), [Prefix(0, 5, first.cached())])
             found = self.read(torch.cat(rows).to(device), torch.tensor([3, 4, 3, 4, 5], device=device), second)
         expected = torch.cat([model.forward(torch.cat([ids[:3], r])[None].to(device)).states[0, 3:] for r in rows])
         difference = (found - expected).float().norm() / expected.float().norm()

@@ -20,10 +20,10 @@ class Block:
     """Candidates read equally far.
 
     Attributes:
-        slots: their places in the group, ascending.
+        slots: their indices in the group, ascending.
         depth: tokens read of each.
         past: their keys and values.
-        parents: each one's place in `past`; several may share one.
+        parents: each one's index in `past`; several may share one.
     """
 
     slots: NDArray[np.int64]

@@ -25,11 +25,11 @@ class CandidatePool:
     def __init__(self, segments: tuple[Segment, ...], model: Model) -> None:
         self.segments = segments
         encoded = [tuple(model.encode_continuation(s)) for s in segments]
-        places = {ids: i for i, ids in enumerate(dict.fromkeys(encoded))}
-        self.distinct = list(places)
-        self.index = np.array([places[ids] for ids in encoded], dtype=np.int64)
+        numbers = {ids: i for i, ids in enumerate(dict.fromkeys(encoded))}
+        self.distinct = list(numbers)
+        self.index = np.array([numbers[ids] for ids in encoded], dtype=np.int64)
         self.lengths = np.array([len(ids) for ids in self.distinct], dtype=np.int64)
-        self.tokens = np.zeros((len(places), int(self.lengths.max(initial=1))), dtype=np.int64)
+        self.tokens = np.zeros((len(numbers), int(self.lengths.max(initial=1))), dtype=np.int64)
         for row, ids in zip(self.tokens, self.distinct, strict=True):
             row[: len(ids)] = ids
 
@@ -79,30 +79,30 @@ class ScoringJob:
         request: what is asked.
         context: ids of the prompt.
         pool: where its candidates come from.
-        bar: what candidates must reach; None where all are wanted in full.
+        threshold: what candidates must reach; None where all are wanted in full.
         rows: which distinct continuations of the pool it needs.
-        place: for each of `chosen` its place in `rows`.
+        position: for each of `chosen` its position in `rows`.
     """
 
     request: Request
     context: list[int]
     pool: CandidatePool
-    bar: PruningThreshold | None
+    threshold: PruningThreshold | None
     rows: NDArray[np.int64] = field(init=False)
-    place: NDArray[np.int64] = field(init=False)
+    position: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rows, self.place = np.unique(self.pool.index[list(self.request.chosen)], return_inverse=True)
+        self.rows, self.position = np.unique(self.pool.index[list(self.request.chosen)], return_inverse=True)
 
     @property
     def num_tokens(self) -> NDArray[np.int64]:
         """Tokens of each of `chosen`."""
-        return self.pool.lengths[self.rows[self.place]]
+        return self.pool.lengths[self.rows[self.position]]
 
     @property
     def gold(self) -> int | None:
-        """The gold's place in `rows`, where only ranks are wanted."""
-        return int(self.place[self.bar.gold]) if self.bar else None
+        """The gold's position in `rows`, where only ranks are wanted."""
+        return int(self.position[self.threshold.gold]) if self.threshold else None
 
     @property
     def trunk(self) -> list[int]:
@@ -115,7 +115,7 @@ class ScoringJob:
     def tokens_at_first(self) -> int:
         """Tokens of the prompt and of each candidate: all of them, or its first two where it may leave."""
         longest = self.pool.lengths[self.rows] - 1
-        return len(self.trunk) + int((np.minimum(longest, 2) if self.bar else longest).sum())
+        return len(self.trunk) + int((np.minimum(longest, 2) if self.threshold else longest).sum())
 
 
 class CandidateGroup:
@@ -147,10 +147,10 @@ class CandidateGroup:
         """How many more tokens each candidate is likely to be read: 0 for exactly those whose answer is known."""
         wanted: NDArray[np.int64] = self.lengths - self.known
         for number, job in enumerate(self.jobs):
-            if job.bar:
+            if job.threshold:
                 slots = self.slots(number)
                 sums, known, room = self.sums[slots], self.known[slots], np.full(len(job.rows), -1.0)
-                np.maximum.at(room, job.place, job.bar.room(sums[job.place]))
+                np.maximum.at(room, job.position, job.threshold.room(sums[job.position]))
                 usual = sums.sum() / known.sum()
                 loss = -(sums + _USUAL_TOKENS * usual) / (known + _USUAL_TOKENS)
                 until = np.where(room >= 0, 1 + room / np.maximum(loss, 1e-9), 0)
@@ -160,5 +160,5 @@ class CandidateGroup:
     def result(self, number: int) -> Loglikelihoods:
         """The answer to a job."""
         job, slots = self.jobs[number], self.slots(number)
-        complete = (self.known == self.lengths)[slots][job.place]
-        return Loglikelihoods(self.sums[slots][job.place], job.num_tokens, None if complete.all() else complete)
+        complete = (self.known == self.lengths)[slots][job.position]
+        return Loglikelihoods(self.sums[slots][job.position], job.num_tokens, None if complete.all() else complete)

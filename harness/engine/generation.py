@@ -1,4 +1,4 @@
-"""Continuations sampled from a model: batched, with keys and values kept, and the same in any batch.
+"""Continuations sampled from a model: batched, with a KV cache, and the same in any batch.
 
 Rows of a batch are padded on the right and go on each at its own length; those that are finished leave it. Every
 request has a generator of its own, seeded by (seed, id), whose noise is added to the logits (Gumbel-max: the largest of
@@ -17,14 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.engine.memory import is_out_of_memory, release
+from harness.engine.memory import smaller_batch
 from harness.engine.sampling import Bools, Sampling, choose_token_alone, choose_tokens
-from harness.errors import HarnessError, OptionError, SegmentError
+from harness.errors import OptionError, SegmentError
 from harness.model import Model, Past
 from harness.segments import Modality, Prompt, Speech
 
-#: Batches are not halved below this many tokens.
-_SMALLEST_BATCH = 16
 _MODALITIES: tuple[Modality, Modality] = ("speech", "text")
 
 
@@ -156,7 +154,7 @@ class Generator:
             try:
                 rows = self._continue([self._row(r, contexts[r.id]) for r in group])
             except (RuntimeError, MemoryError) as error:
-                self._halve(error)
+                self.batch_tokens = smaller_batch(error, self.batch_tokens, self.model.device)
                 continue
             for row in rows:
                 yield row.request, self._generated(row)
@@ -198,12 +196,12 @@ class Generator:
         states, past = self._read_whole(live)
         while True:
             self._extend(live, self.model.logits(states))
-            kept = [i for i, row in enumerate(live) if not row.done]
-            if not kept:
+            going = [i for i, row in enumerate(live) if not row.done]
+            if not going:
                 return rows
-            if past is not None and len(kept) < len(live):
-                past = past.select(torch.tensor(kept, device=self.model.device))
-            live = [live[i] for i in kept]
+            if past is not None and len(going) < len(live):
+                past = past.select(torch.tensor(going, device=self.model.device))
+            live = [live[i] for i in going]
             states, past = self._read_last(live, past) if past is not None else self._read_whole(live)
 
     def _read_whole(self, rows: Sequence[_Row]) -> tuple[Tensor, Past | None]:
@@ -233,14 +231,14 @@ class Generator:
         noise = None
         if self.sampling.temperature > 0:
             noise = -np.log(np.stack([row.noise.standard_exponential(wanted.shape[1]) for row in rows if row.noise]))
-        places, sure = choose_tokens(np.where(allowed, wanted, -np.inf), noise, self.sampling)
+        drawn, sure = choose_tokens(np.where(allowed, wanted, -np.inf), noise, self.sampling)
         for i in np.flatnonzero(~sure).tolist():
             alone = self._alone(rows[i])[:, columns.ids].double().cpu().numpy()
             own_noise = None if noise is None else noise[i : i + 1]
-            places[i] = choose_token_alone(np.where(allowed[i], alone, -np.inf), own_noise, self.sampling)
-        for row, place, scores, total in zip(rows, places, wanted, totals, strict=True):
-            row.loglikelihood += float(scores[place]) - total
-            self._take(row, int(columns.ids[place]), columns)
+            drawn[i] = choose_token_alone(np.where(allowed[i], alone, -np.inf), own_noise, self.sampling)
+        for row, column, scores, total in zip(rows, drawn, wanted, totals, strict=True):
+            row.loglikelihood += float(scores[column]) - total
+            self._take(row, int(columns.ids[column]), columns)
 
     def _alone(self, row: _Row) -> Tensor:
         ids = torch.tensor([row.sequence], device=self.model.device)
@@ -271,16 +269,6 @@ class Generator:
         own = set(self.model.tokens_of(row.request.target)) if row.request.switching else None
         switched = own is not None and any(i not in own for i in row.ids)
         return Generated(tuple(row.ids), self.model.decode(row.ids), row.ended, switched, row.loglikelihood)
-
-    def _halve(self, error: BaseException) -> None:
-        if not is_out_of_memory(error):
-            raise error
-        release(self.model.device)
-        if self.batch_tokens // 2 < _SMALLEST_BATCH:
-            raise HarnessError(
-                f"Memory of {self.model.device} does not suffice for a batch of {self.batch_tokens} tokens: {error}"
-            ) from error
-        self.batch_tokens //= 2
 
 
 class _Columns:

@@ -21,8 +21,8 @@ _NARROWEST = _FEWEST_ROWS = 256
 def onednn_linears(module: nn.Module, head: nn.Module | None = None) -> Iterator[None]:
     """Within it, linear layers of `module` with float32 weights on CPU multiply by oneDNN; without gradients.
 
-    Results differ from PyTorch's by rounding. On other devices, or where PyTorch has no oneDNN or was told not to use
-    it, nothing changes.
+    Results differ from PyTorch's by rounding. On other devices, or where PyTorch has no oneDNN or its use is switched
+    off, nothing changes.
 
     Args:
         module: whose layers are meant.

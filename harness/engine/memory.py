@@ -10,6 +10,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from harness.errors import HarnessError
 from harness.model import Model
 
 #: Share of the available memory that a batch may take.
@@ -61,9 +62,9 @@ def bytes_per_token(config: Any) -> int:
     """
     heads = int(config.num_attention_heads)
     head = int(getattr(config, "head_dim", None) or int(config.hidden_size) // heads)
-    kept = 2 * int(config.num_hidden_layers) * head * int(getattr(config, "num_key_value_heads", None) or heads)
+    cache = 2 * int(config.num_hidden_layers) * head * int(getattr(config, "num_key_value_heads", None) or heads)
     # Old and new keys and values at once.
-    return 2 * kept * _itemsize(config) + _activations(config)
+    return 2 * cache * _itemsize(config) + _activations(config)
 
 
 def _activations(config: Any) -> int:
@@ -143,8 +144,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
+def smaller_batch(error: BaseException, batch_tokens: int, device: torch.device | str) -> int:
+    """The tokens per batch to retry with after memory ran out; cached memory is given back to the device.
+
+    Raises:
+        HarnessError: if the batch was the smallest already.
+        BaseException: `error` itself if it says something else.
+    """
+    if not is_out_of_memory(error):
+        raise error
+    if batch_tokens <= _FEWEST_TOKENS:
+        raise HarnessError(
+            f"Memory ran out at {batch_tokens} tokens per batch on {device}; a single prompt does not fit. Free "
+            f"memory, or use a smaller model or another device. ({error})"
+        ) from error
+    release(device)
+    return max(_FEWEST_TOKENS, batch_tokens // 2)
+
+
 def to_device(values: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor on a device; to a GPU through pinned memory, so that nobody waits for the copy."""
+    """A tensor on a device; to a GPU through pinned memory, so that the CPU does not wait for the copy."""
     if torch.device(device).type == "cuda":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)

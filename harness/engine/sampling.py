@@ -42,26 +42,26 @@ class Sampling:
 
 
 def choose_tokens(logits: Floats, noise: Floats | None, sampling: Sampling) -> tuple[NDArray[np.int64], Bools]:
-    """The place drawn in each row `(rows, columns)`, and whether rounding could not have drawn another."""
+    """The column drawn in each row `(rows, columns)`, and whether rounding could not have drawn another."""
     perturbed = logits if noise is None else logits + sampling.temperature * noise
-    certain, possible = _kept(logits, sampling)
+    certain, possible = _passing(logits, sampling)
     perturbed = np.where(possible, perturbed, -np.inf)
-    places = perturbed.argmax(1)
-    rows = np.arange(len(places))
-    best = perturbed[rows, places]
+    columns = perturbed.argmax(1)
+    rows = np.arange(len(columns))
+    best = perturbed[rows, columns]
     if not np.isfinite(best).all():
         raise HarnessError("The model gives no finite logit to any token that is allowed here; are its weights sound?")
-    perturbed[rows, places] = -np.inf
-    return places, certain[rows, places] & (best - perturbed.max(1) > _LOGIT_SLACK)
+    perturbed[rows, columns] = -np.inf
+    return columns, certain[rows, columns] & (best - perturbed.max(1) > _LOGIT_SLACK)
 
 
 def choose_token_alone(logits: Floats, noise: Floats | None, sampling: Sampling) -> int:
-    """The place drawn in one row `(1, columns)`, taken at its word; the first of equals."""
+    """The column drawn in one row `(1, columns)`, whose logits are exact; the first of equals."""
     perturbed = logits if noise is None else logits + sampling.temperature * noise
-    return int(np.where(_kept_exactly(logits[0], sampling), perturbed[0], -np.inf).argmax())
+    return int(np.where(_passing_exactly(logits[0], sampling), perturbed[0], -np.inf).argmax())
 
 
-def _kept(logits: Floats, sampling: Sampling) -> tuple[Bools, Bools]:
+def _passing(logits: Floats, sampling: Sampling) -> tuple[Bools, Bools]:
     """Which tokens pass top-k and top-p for certain, and which may pass, whatever rounding did to the logits."""
     certain, possible = np.isfinite(logits), np.isfinite(logits)
     if sampling.temperature == 0:
@@ -84,7 +84,7 @@ def _kept(logits: Floats, sampling: Sampling) -> tuple[Bools, Bools]:
     return certain, possible
 
 
-def _kept_exactly(logits: Floats, sampling: Sampling) -> Bools:
+def _passing_exactly(logits: Floats, sampling: Sampling) -> Bools:
     order = np.argsort(-logits, kind="stable")
     passes = np.isfinite(logits[order])
     if sampling.temperature > 0:
@@ -92,9 +92,9 @@ def _kept_exactly(logits: Floats, sampling: Sampling) -> Bools:
             passes[sampling.top_k :] = False
         if sampling.top_p < 1:
             passes &= _mass(logits[order], sampling)[:-1] < sampling.top_p
-    kept = np.zeros_like(passes)
-    kept[order] = passes
-    return kept
+    passing = np.zeros_like(passes)
+    passing[order] = passes
+    return passing
 
 
 def _mass(falling: Floats, sampling: Sampling) -> Floats:

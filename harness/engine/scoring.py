@@ -4,7 +4,7 @@ Prompts are answered in groups. One pass reads the prompts of a group (with thei
 rounds of passes read the candidates, which share the prompts' keys and values (`attention.py`). Where only
 the gold's rank is wanted, a candidate leaves once it cannot reach the gold: every token's loglikelihood is ≤ 0, so a
 partial sum is an upper bound, and every score grows with the sum. How far a round reads is a guess at who leaves when;
-it moves the time, never an answer.
+it changes the time, never an answer.
 """
 
 from __future__ import annotations
@@ -17,17 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.engine.attention import Layer, PackedDecoder, Packing, Pass, Prefix
+from harness.engine.attention import Layer, PackedDecoder, Pass, Prefix, RowLayout
 from harness.engine.blocks import Block, BlockStep
 from harness.engine.candidates import CandidateGroup, CandidatePool, PruningThreshold, ScoringJob
-from harness.engine.memory import is_out_of_memory, logit_rows, pass_tokens, release, to_device, token_budget
+from harness.engine.memory import logit_rows, pass_tokens, smaller_batch, to_device, token_budget
 from harness.engine.work import Work
-from harness.errors import HarnessError, OptionError
+from harness.errors import OptionError
 from harness.model import Model
 from harness.task import Answer, Loglikelihoods, Request, Unscorable
-
-#: Batches are not halved below this many tokens.
-_SMALLEST_BATCH = 16
 
 
 class Scorer:
@@ -35,8 +32,8 @@ class Scorer:
 
     Args:
         model: whose likelihoods are asked for.
-        batch_tokens: tokens held at once, of all prompts and candidates together; moves no number beyond rounding.
-            Unset means as many as memory allows.
+        batch_tokens: tokens held at once, of all prompts and candidates together; has no effect on results beyond
+            rounding. None: as many as memory allows.
         prune: whether candidates may stay unfinished where only ranks are wanted.
     """
 
@@ -72,7 +69,8 @@ class Scorer:
             try:
                 found = self._answer(jobs)
             except (RuntimeError, MemoryError) as error:
-                self._halve(error)
+                self.batch_tokens = smaller_batch(error, self.batch_tokens, self.model.device)
+                self.work.out_of_memory_retries += 1
                 continue
             for request, answer in zip(requests[start : start + len(jobs)], found, strict=True):
                 if request.id in awaited:
@@ -86,8 +84,8 @@ class Scorer:
         """Requests from `start` on that can be answered together: what their first rounds read fits into one batch."""
         group: list[ScoringJob | Unscorable] = []
         first, tokens = requests[start], 0
-        for place in range(start, len(requests)):
-            request = requests[place]
+        for number in range(start, len(requests)):
+            request = requests[number]
             if request.pool is not first.pool or (request.ranking is None) != (first.ranking is None):
                 break
             job = self._job(request, answers)
@@ -176,7 +174,7 @@ class Scorer:
         numbers = range(first, first + number)
         trunks, ends = [group.jobs[i].trunk for i in numbers], group.prompts[first : first + number]
         lengths = np.array([len(trunk) for trunk in trunks])
-        packed = Pass(Packing(lengths.tolist(), self.model.device), use_cache=True)
+        packed = Pass(RowLayout(lengths.tolist(), self.model.device), use_cache=True)
         positions = np.concatenate([np.arange(n) for n in lengths])
         states = self._read(decoder, np.concatenate([np.array(t) for t in trunks]), positions, packed)
         predicts = positions >= np.repeat(ends, lengths) - 1
@@ -198,7 +196,7 @@ class Scorer:
         jobs, rows = group.job[block.slots][step.first], step.lengths[step.first]
         lengths = rows.tolist()
         packed = Pass(
-            Packing(lengths, self.model.device),
+            RowLayout(lengths, self.model.device),
             prefixes=_prefixes(jobs, np.append(step.starts, len(step.ids)), prompts),
             past=block.past,
             parents=None if block.parents is None else self._tensor(block.parents[step.first]),
@@ -239,12 +237,12 @@ class Scorer:
         """Loglikelihoods of tokens; `at` says which of the states predicts each."""
         self.work.logit_rows += len(states)
         order = np.argsort(at, kind="stable")
-        places, wanted = at[order], self._tensor(targets[order])
+        positions, wanted = at[order], self._tensor(targets[order])
         found = []
         size = logit_rows(states.device)
         for start in range(0, len(states), size):
-            first, last = np.searchsorted(places, [start, start + size])
-            rows = self._tensor(places[first:last] - start)
+            first, last = np.searchsorted(positions, [start, start + size])
+            rows = self._tensor(positions[first:last] - start)
             logits = self.model.logits(states[start : start + size])
             found.append(torch.log_softmax(logits.float(), -1)[rows, wanted[first:last]])
         values = np.empty(len(at))
@@ -271,22 +269,10 @@ class Scorer:
         self.work.tokens += int((prompts + counts - 1).sum())
         states = self.model.forward(self._tensor(ids), lengths=self._tensor(prompts + counts - 1)).states
         column = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        places = np.repeat(np.arange(len(slots)) * longest + prompts - 1, counts) + column
+        positions = np.repeat(np.arange(len(slots)) * longest + prompts - 1, counts) + column
         owners = np.repeat(slots, counts)
         targets = group.pool.tokens[group.row[owners], column]
-        self._add(group, states.flatten(0, 1)[self._tensor(places)], np.arange(len(places)), targets, owners)
-
-    def _halve(self, error: RuntimeError | MemoryError) -> None:
-        if not is_out_of_memory(error):
-            raise error
-        if self.batch_tokens <= _SMALLEST_BATCH:
-            raise HarnessError(
-                f"Memory ran out at {self.batch_tokens} tokens per batch on {self.model.device}; a single prompt does "
-                f"not fit. Free memory, or use a smaller model or another device. ({error})"
-            ) from error
-        self.batch_tokens = max(_SMALLEST_BATCH, self.batch_tokens // 2)
-        self.work.out_of_memory_retries += 1
-        release(self.model.device)
+        self._add(group, states.flatten(0, 1)[self._tensor(positions)], np.arange(len(positions)), targets, owners)
 
 
 def _trunk_targets(

@@ -89,7 +89,7 @@ class Trainer:
         state: folder that the run is resumed from; None: it cannot be.
         device: where to train.
         identity: whatever else must be equal for a state folder to be continued (digests of data and tokenizers).
-        processes: those that share every batch, connected; the first one keeps the state.
+        processes: those that share every batch, connected; the first one writes the state.
 
     Raises:
         ConfigError: if there are more processes than rows in a batch.
@@ -231,7 +231,7 @@ class Trainer:
             return
         if self._processes.rank == 0:
             self._state.recover()
-        self._processes.gather(None)  # nobody looks before
+        self._processes.gather(None)  # no process reads it before
         content = self._state.load(self.model, self.optimizer)
         if content is None:
             return

@@ -1,4 +1,4 @@
-"""What `harness show` tells of a finished checkpoint, read from its files without loading the model."""
+"""What `harness show` reports of a finished checkpoint, read from its files without loading the model."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def training_card(card: ModelCard, *, corpus: str | None, settings: Mapping[str,
 
 
 def training_data(card: ModelCard, *, device: str = "cpu", progress: ProgressCallback | None = None) -> TrainingData:
-    """What `train_model` reads: tokenizers and units are computed once and kept by digest under `$HARNESS_HOME`.
+    """What `train_model` reads: tokenizers and units are computed once and stored by digest under `$HARNESS_HOME`.
 
     Args:
         card: as `training_card` gave it.

@@ -49,7 +49,7 @@ def words(number, seed):
 
 
 def example(model, word):
-    """The class is told by the first letter, from the state of the last one and the task token."""
+    """The class depends on the first letter, from the state of the last one and the task token."""
     ids = [*model.encode_prompt((Text(word),), "text"), *task_tokens(model, ["<task>"]).values()]
     return TrainingExample(tuple(ids), (len(ids) - 1,), ("ab".index(word[0]),))
 
@@ -59,16 +59,16 @@ def job(model, config=RECIPE, *, seed=0, make=example, classes=2):
     return FineTuning(("<task>",), classes, config, seed, train, dev)
 
 
-def told(tuned, examples, batch_tokens=8192):
+def classes_of(tuned, examples, batch_tokens=8192):
     found = dict(target_logprobs(tuned, examples, batch_tokens=batch_tokens))
     return [int(found[i].argmax()) for i in range(len(examples))]
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_a_head_learns_what_can_be_told(toy, method):
+def test_a_head_learns_to_classify(toy, method):
     trained = job(toy, replace(RECIPE, method=method))
     fresh = [example(toy, word) for word in words(20, 3)]
-    assert told(load_fine_tuned(toy, trained), fresh) == [0, 1] * 10
+    assert classes_of(load_fine_tuned(toy, trained), fresh) == [0, 1] * 10
 
 
 def answer(model, word):
@@ -144,7 +144,7 @@ def test_the_same_job_is_trained_once(toy, monkeypatch):
     first = fine_tune(toy, job(toy))
     monkeypatch.setattr("harness.engine.finetune._train", lambda *_: pytest.fail("trained again"))
     assert fine_tune(toy, job(toy)) == first
-    assert told(load_fine_tuned(toy, job(toy)), [example(toy, "axx")]) == [0]
+    assert classes_of(load_fine_tuned(toy, job(toy)), [example(toy, "axx")]) == [0]
 
 
 def test_weights_that_are_gone_are_trained_again_to_the_same(toy, home):
@@ -199,7 +199,7 @@ def test_what_weighs_nothing_is_not_learned(toy):
     usual = job(toy)
     wrong = tuple(replace(one, targets=(1 - one.targets[0],), weight=0.0) for one in usual.train)
     tuned = load_fine_tuned(toy, replace(usual, train=usual.train + wrong))
-    assert told(tuned, [example(toy, word) for word in words(10, 3)]) == [0, 1] * 5
+    assert classes_of(tuned, [example(toy, word) for word in words(10, 3)]) == [0, 1] * 5
 
 
 def test_the_lowest_dev_loss_is_chosen_and_the_first_of_equals(toy):
@@ -209,7 +209,7 @@ def test_the_lowest_dev_loss_is_chosen_and_the_first_of_equals(toy):
     assert choose(jobs, [{"diverged": True, "best_loss": None}, *sound[:2]]) == 2
 
 
-def test_a_rate_that_is_too_high_is_told(toy):
+def test_a_rate_that_is_too_high_is_reported(toy):
     wild = job(toy, replace(RECIPE, learning_rate=1e30, warmup_share=0.0, epochs=2))
     record = fine_tune(toy, wild)
     assert record["diverged"]

@@ -8,6 +8,7 @@ import torch
 from transformers import OPTConfig
 
 from harness.engine import memory
+from harness.errors import HarnessError
 
 MiB = 2**20
 
@@ -140,3 +141,12 @@ def test_the_least_of_system_and_groups_is_available(monkeypatch):
 )
 def test_errors_that_say_that_memory_did_not_suffice(error, expected):
     assert memory.is_out_of_memory(error) == expected
+
+
+def test_after_memory_ran_out_batches_are_half_as_large_down_to_the_smallest():
+    error = MemoryError("no room")
+    assert [memory.smaller_batch(error, n, "cpu") for n in (1000, 31, 17)] == [500, 16, 16]
+    with pytest.raises(HarnessError, match=r"Memory ran out at 16 tokens per batch on cpu; .*\(no room\)"):
+        memory.smaller_batch(error, 16, "cpu")
+    with pytest.raises(ValueError, match="another"):
+        memory.smaller_batch(ValueError("another"), 1000, "cpu")

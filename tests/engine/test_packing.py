@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from harness.engine.packing import POOL, Packer, pack, packed_losses
+from harness.engine.packing import POOL, Packer, pack, packed_losses, packed_mask
+from harness.errors import InputError
 from harness.training.decoder import build_decoder
 from harness.training.mixture import Document, MixtureStream
 from harness.training.recipe import Mixture
 from harness.training.vocabulary import PAD
 from tests.training.toy import ARCHITECTURE, VOCABULARY, formatter, utterances
 
+IDS = torch.tensor([[2, 7, 8, 9, 4, 17, 18, 1]])
 DOCUMENTS = [
     Document("speech", (2, 7, 8, 9, 1)),
     Document("text", (3, 16, 17, 18, 19, 20, 1)),
@@ -111,3 +113,43 @@ def test_the_oldest_document_never_waits_for_more_than_a_row():
         oldest = made.waiting[0] if made.waiting else None
         row = made.batch(1)
         assert oldest is None or tuple(row.ids[0, row.documents[0] == 0].tolist()) == oldest.ids
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_position_sees_itself_and_what_comes_before_in_its_document():
+    mask = packed_mask(torch.tensor([[0, 0, 1, 1, -1, -1]]))
+    assert mask.shape == (1, 1, 6, 6)
+    assert mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [0, 0, 1, 0, 0, 0],
+        [0, 0, 1, 1, 0, 0],
+        [0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 1, 1],
+    ]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_packed_losses_are_those_of_the_plain_model(attention):
+    model = build_decoder(ARCHITECTURE, VOCABULARY.size, seed=1).eval()
+    model.set_attn_implementation("packed")
+    documents, positions = torch.zeros_like(IDS), torch.arange(8)[None]
+    with torch.inference_mode():
+        losses, targets = packed_losses(model, IDS, documents, positions)
+        model.set_attn_implementation(attention)
+        plain = model(input_ids=IDS, labels=IDS)
+        each = torch.nn.functional.cross_entropy(plain.logits[0, :-1], IDS[0, 1:], reduction="none")
+    assert targets.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, each, atol=1e-5, rtol=0)
+    torch.testing.assert_close(losses.mean(), plain.loss, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_that_knows_no_documents_is_refused(attention):
+    model = build_decoder(ARCHITECTURE, VOCABULARY.size, seed=1)
+    model.set_attn_implementation(attention)
+    with pytest.raises(InputError, match=rf"need the attention 'packed', .*the model has '{attention}'"):
+        packed_losses(model, IDS, torch.zeros_like(IDS), torch.arange(8)[None])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.engine.sampling import Sampling, _kept, _kept_exactly
+from harness.engine.sampling import Sampling, _passing, _passing_exactly
 from harness.errors import InputError
 
 SAMPLERS = [Sampling(0.7, top_k=12), Sampling(1.3, top_p=0.8), Sampling(1.0, 20, 0.9)]
@@ -13,15 +13,15 @@ def test_samplers_that_draw_nothing_are_refused(options):
         Sampling(**options)
 
 
-def test_certain_and_possible_tokens_hold_what_exact_cuts_keep():
+def test_certain_and_possible_tokens_hold_what_passes_exactly():
     """Whatever rounding below the slack does to the logits, what is cut exactly lies between the two."""
     rng = np.random.default_rng(0)
     for sampling in SAMPLERS:
         for _ in range(50):
             logits = rng.normal(size=(1, 30)).round(int(rng.integers(1, 4)))
-            certain, possible = _kept(logits, sampling)
+            certain, possible = _passing(logits, sampling)
             for _ in range(5):
                 moved = logits[0] + rng.uniform(-2e-4, 2e-4, size=30)
-                exact = _kept_exactly(moved, sampling)
+                exact = _passing_exactly(moved, sampling)
                 assert (certain[0] <= exact).all()
                 assert (exact <= possible[0]).all()

@@ -231,28 +231,6 @@ def test_logits_far_apart_do_not_overflow(opt, monkeypatch):
     np.testing.assert_allclose(answers(opt, requests[:1])["prior"].values, expected, rtol=1e-4)
 
 
-def test_a_step_ends_where_what_it_reads_in_vain_costs_another_pass(monkeypatch):
-    """Wanted are 1, 2 and 5 tokens of the 4, 4 and 5 that remain.
-
-    Read in vain is by steps of 1: none, of 2: 1 by the first, of 3: 2 by the first and 1 by the second, of 4 and 5:
-    3 and 2.
-    """
-    block = blocks.Block(np.arange(3), depth=1)
-    wanted, remaining = np.array([1, 2, 5]), np.array([4, 4, 5])
-    for overhead, width in {0: 1, 1: 2, 2: 2, 3: 3, 4: 3, 5: 5}.items():
-        monkeypatch.setattr(blocks, "_PASS_OVERHEAD", overhead)
-        assert block.width(wanted, remaining) == width
-    assert block.width(remaining, remaining) == 5
-    assert blocks.Block(np.arange(3)).width(wanted, remaining) == 1
-
-
-def test_those_that_leave_soon_are_read_apart_from_those_that_stay():
-    block = blocks.Block(np.array([3, 5, 8, 9]), depth=2, parents=np.array([0, 1, 1, 2]))
-    far, near = block.halves(np.array([7, 1, 4, 2]))
-    assert (far.slots.tolist(), far.parents.tolist()) == ([3, 8], [0, 1])
-    assert (near.slots.tolist(), near.parents.tolist()) == ([5, 9], [1, 2])
-
-
 @pytest.mark.parametrize("kind", ["gpt2", "qwen2", "wide"])
 def test_other_architectures_share_prompts_too(kind):
     model = TokenModel(module(kind))
@@ -398,7 +376,7 @@ def small_memory(opt):
     hook.remove()
 
 
-def test_batches_are_halved_when_memory_runs_out(opt, small_memory):
+def test_batches_are_smaller_when_memory_runs_out(opt, small_memory):
     requests, extents = cases(11, prompts=6)
     small_memory[0] = 60
     scorer = Scorer(opt, batch_tokens=1000)

@@ -84,3 +84,14 @@ def fingerprint() -> str:
         batch = packer.batch(4)
         found.update(batch.ids.tobytes() + batch.documents.tobytes() + batch.positions.tobytes())
     return found.hexdigest()
+
+
+def weights(run: Trainer) -> bytes:
+    """All parameters, in order, as bytes."""
+    return b"".join(p.detach().cpu().numpy().tobytes() for p in run.model.parameters())
+
+
+def finished(*arguments, **settings) -> Trainer:
+    run = trainer(*arguments, **settings)
+    run.run()
+    return run
