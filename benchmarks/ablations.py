@@ -24,6 +24,7 @@ SCORES = ("sum", "pmi")
 
 
 def main() -> None:
+    """Prints the tables of the runs that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="results folders with the task cra")
     runs = {
@@ -38,6 +39,7 @@ def main() -> None:
 
 
 def compare(what: str, values: dict[str, tuple[str, dict[str, float]]], groups: dict[str, str]) -> None:
+    """Prints one measure of every run and its paired differences."""
     print(f"\n| model | score | {what} | 95 % interval |\n|---|---|---|---|")
     for name, (score, value) in values.items():
         ids = sorted(value)
@@ -55,24 +57,29 @@ def compare(what: str, values: dict[str, tuple[str, dict[str, float]]], groups: 
 
 
 def best(items: list[Item], measure: Callable[[Ranks], float], *, higher: bool) -> tuple[str, dict[str, float]]:
+    """The better of the two scores by its sum over items, with the value of each item."""
     by_score = {score: {i.id: measure(ranks(i, score)) for i in items} for score in SCORES}
     return (max if higher else min)(by_score.items(), key=lambda pair: sum(pair[1].values()))
 
 
 def recall_at_1(ranks: Ranks) -> float:
+    """1 where the gold ranks first; ties share it."""
     return ranks.recall_at(1)
 
 
 def rank(ranks: Ranks) -> float:
+    """Mean rank of the gold among those it ties with; 1 is best."""
     return ranks.better + (ranks.tied + 1) / 2
 
 
 def ranks(item: Item, score: str) -> Ranks:
+    """Ranks of an item under a score."""
     counts = item.scores["ranks"][score]
     return Ranks(better=counts["better"], tied=counts["tied"], num_candidates=item.scores["num_candidates"])
 
 
 def bounds(interval: tuple[float, float] | None) -> str:
+    """An interval as text."""
     return "-" if interval is None else f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 

@@ -50,6 +50,7 @@ ACTIONS = (
 
 
 def main() -> None:
+    """Prints the times of comparing runs and of opening their report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="of every browser interaction (default: 5)")
     arguments = parser.parse_args()
@@ -91,20 +92,24 @@ def twenty(groups: int) -> list[Any]:
 
 
 def options() -> Any:
+    """Options of CRA as the runs were asked."""
     return TASK.Options(directions=("u2u", "u2t", "t2u", "t2t"))
 
 
 def labels(runs: list[Any]) -> list[str]:
+    """Names of the runs."""
     return [r.model["name"] for r in runs]
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def in_browser(output: Path, rounds: int) -> None:
+    """Prints how long Chromium takes to open the report."""
     program = shutil.which("chromium")
     if program is None:
         print("\nno chromium: the browser was not timed")

@@ -23,6 +23,7 @@ from harness.tasks._halves import cut_in_halves
 
 
 def main() -> None:
+    """Prints tokens per second by batch size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="sutlm-tiny")
     parser.add_argument("--prompts", type=int, default=64)
@@ -52,6 +53,7 @@ def main() -> None:
 
 
 def generate(model: object, requests: list[Continue]) -> list[tuple[str, tuple[int, ...]]]:
+    """Ids of every continuation."""
     generator = Generator(model, sampling=Sampling(), seed=0)  # type: ignore[arg-type]
     return [(r.id, g.ids) for r, g in generator.generate(requests)]
 

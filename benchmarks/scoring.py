@@ -51,22 +51,28 @@ class BenchModel:
         self.max_length = module.config.max_position_embeddings
 
     def prepare(self, segments: object) -> None:
+        """Does nothing."""
         pass
 
     def encode_prompt(self, prompt: tuple[Text, ...], target: str) -> list[int]:
+        """Ids written as text."""
         return [int(i) for i in prompt[0].text.split()]
 
     def encode_prior(self, source: str, target: str) -> list[int]:
+        """The start alone."""
         return [2]
 
     def encode_continuation(self, segment: Text) -> list[int]:
+        """Ids written as text."""
         return [int(i) for i in segment.text.split()]
 
     def forward(self, ids: torch.Tensor, *, lengths: torch.Tensor | None = None) -> Hidden:
+        """Final states `(batch, time, width)`."""
         mask = None if lengths is None else (torch.arange(ids.shape[1]) < lengths[:, None]).long()
         return Hidden(self.module.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Next-token logits."""
         return self.module.lm_head(states)
 
 
@@ -180,22 +186,27 @@ def ours(model: Model, case: Case, name: str, works: list[Work]) -> Callable[[],
 
 
 def side(name: str, model: Model, case: Case, works: list[Work]) -> Callable[[], np.ndarray]:
+    """A call that scores the case by one side."""
     return hflm(model, case) if name == "hflm" else ours(model, case, name, works)
 
 
 @dataclass
 class Timing:
+    """Seconds of one call."""
+
     wall: float
     cpu: float
 
 
 def timed(run: Callable[[], np.ndarray]) -> tuple[Timing, np.ndarray]:
+    """Seconds of a call, and what it returned."""
     wall, cpu = time.perf_counter(), time.process_time()
     values = run()
     return Timing(time.perf_counter() - wall, time.process_time() - cpu), values
 
 
 def spread(values: list[float]) -> str:
+    """Median with range."""
     return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
 
 
@@ -304,17 +315,20 @@ def _peak_kib() -> int:
 
 
 def the_model(arguments: argparse.Namespace) -> Model:
+    """The model that the arguments name."""
     if arguments.card != "random":
         return load_model(arguments.card)
     return random_model(arguments.layers, arguments.width, arguments.vocabulary, arguments.sharpness)  # type: ignore[return-value]
 
 
 def the_case(arguments: argparse.Namespace, model: Model, shape: str) -> Case:
+    """Prompts and candidates that the arguments ask for."""
     draw = Case.draw if arguments.card == "random" else Case.of_card
     return draw(shape, model, arguments.n, arguments.prompts, arguments.budget)
 
 
 def main() -> None:
+    """Prints every table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few candidates, three rounds")
     parser.add_argument("--card", help="only CRA of this card on its corpus (`random`: only a random model)")
@@ -350,6 +364,7 @@ def with_sizes(arguments: argparse.Namespace, card: str) -> argparse.Namespace:
 
 
 def report(arguments: argparse.Namespace) -> None:
+    """Prints the tables of one model."""
     model = the_model(arguments)
     sizes = f"random OPT {arguments.layers} × {arguments.width}, vocabulary {arguments.vocabulary}"
     print(

@@ -31,18 +31,22 @@ FINE = lattice(4, 40)
 
 
 def interior(w: Floats) -> Floats:
+    """A bowl with its minimum inside the simplex."""
     return ((w - np.array([0.15, 0.2, 0.25, 0.4])) ** 2).sum(axis=-1)
 
 
 def edge(w: Floats) -> Floats:
+    """A bowl with its minimum on an edge."""
     return 3 * ((w - np.array([0.0, 0.35, 0.0, 0.65])) ** 2).sum(axis=-1) + 0.5 * w[..., 0] + 0.8 * w[..., 2]
 
 
 def law(w: Floats) -> Floats:
+    """The exponential data mixing law."""
     return np.exp(w @ np.array([0.9, -0.6, 0.2, -1.4])) + 0.6 * np.exp(w @ np.array([-1.5, 0.8, -0.4, 1.2]))
 
 
 def needed(w: Floats) -> Floats:
+    """A surface that is high without its second part."""
     return interior(w) + 50 * np.exp(-40 * w[..., 1])
 
 
@@ -88,6 +92,7 @@ def overhead(num_trials: int, repeats: int) -> float:
 
 
 def main() -> None:
+    """Prints each sampler's regret on each surface."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="5 seeds instead of 20")
     parser.add_argument("--trials", type=int, default=TRIALS)

@@ -37,12 +37,15 @@ class TimedStore(RowStore):
         self.seconds = time.perf_counter() - start
 
     def get(self, rows: RowSet, requests: Mapping[str, str]) -> dict[str, Row]:
+        """Timed."""
         return self._timed(lambda: RowStore.get(self, rows, requests))
 
     def put(self, rows: RowSet, found: Mapping[str, Row]) -> None:
+        """Timed."""
         self._timed(lambda: RowStore.put(self, rows, found))
 
     def close(self) -> None:
+        """Timed."""
         self._timed(lambda: RowStore.close(self))
 
     def _timed(self, call):  # type: ignore[no-untyped-def]
@@ -99,6 +102,7 @@ def start_up(num_rows: int, num_candidates: int, folder: Path) -> str:
 
 
 def report(card: str, limit: int) -> None:
+    """Prints the tables of one card."""
     with tempfile.TemporaryDirectory() as name:
         print("\n| run | s | of these in the store | share |\n|---|---|---|---|")
         print(overhead(card, limit, Path(name)), flush=True)
@@ -108,6 +112,7 @@ def report(card: str, limit: int) -> None:
 
 
 def main() -> None:
+    """Prints every table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--card", default="sutlm-tiny")
     parser.add_argument("--limit", type=int, default=60, help="prompts of the run")

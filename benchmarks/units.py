@@ -36,6 +36,7 @@ BASE = parse_settings(
 
 
 def main() -> None:
+    """Prints a row for each setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of TokenizerConfig")
     parser.add_argument("--utterances", type=int, default=1600, help="an eighth of them is held out (default: 1600)")
