@@ -74,11 +74,7 @@ def run_local(
             time.sleep(_POLL_S)
             if tick:
                 tick()
-            for index, (process, log) in list(workers.items()):
-                code = process.poll()
-                if code is None:
-                    continue
-                del workers[index]
+            for index, code, log in _take_ended(workers):
                 if code < 0 and started < number + _REPLACEMENTS:
                     workers[index] = start(index)
                 elif code:
@@ -91,6 +87,15 @@ def run_local(
     if failed:
         code, log = failed[0]
         raise HarnessError(f"{len(failed)} of {number} workers failed (code {code}); the end of {log}:\n{tail(log)}")
+
+
+def _take_ended(workers: dict[int, tuple[subprocess.Popen[bytes], Path]]) -> list[tuple[int, int, Path]]:
+    """Removes the workers that have ended, and says of each its index, exit code and log."""
+    codes = [(index, process.poll(), log) for index, (process, log) in workers.items()]
+    ended = [(index, code, log) for index, code, log in codes if code is not None]
+    for index, _, _ in ended:
+        del workers[index]
+    return ended
 
 
 def _gpus(index: int, nproc: int) -> dict[str, str]:
