@@ -9,13 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import yaml
+from optuna.study import StudyDirection
 
 import harness.sweep.worker
 from harness.config import build
+from harness.model import read_card
+from harness.sweep.plan import SweepPlan
+from harness.sweep.queue import enqueue_main
 from harness.sweep.signals import TerminatedError
+from harness.sweep.simplex import Repetition
 from harness.sweep.spec import SweepSpec
-from harness.sweep.study import open_sweep
+from harness.sweep.storage import open_storage, storage_url
+from harness.sweep.study import Sweep, load_study, open_sweep
 from harness.sweep.trial import TrialResult, TrialSpec, run_trial
 from harness.sweep.worker import Worker
 from harness.tracking.config import TrackingConfig, load_tracking_config
@@ -61,8 +68,8 @@ def quick_faults(**changes) -> TrackingConfig:
     return load_tracking_config(overrides={"sweep": {"heartbeat_s": 1, "grace_s": 3, "max_retry": 8, **changes}})
 
 
-def work(folder: Path, storage: str | None, home: str) -> None:
-    """The life of a worker process, held in each training; ends like `harness sweep worker` does."""
+def work(folder: Path, storage: str | None, home: str, *, track: bool = True) -> None:
+    """A worker process, held in each training; ends like `harness sweep worker` does."""
     os.environ["HARNESS_HOME"] = home
     import torch
 
@@ -70,11 +77,34 @@ def work(folder: Path, storage: str | None, home: str) -> None:
     harness.sweep.worker.run_trial = _held(run_trial)
     sweep = open_sweep(folder, quick_faults(storage=storage))
     try:
-        Worker(sweep, say=lambda line: None).run()
+        Worker(sweep, track=track, say=lambda line: None).run()
     except TerminatedError:
         raise SystemExit(0) from None
 
 
+def work_when_ready(folder: Path, home: str) -> None:
+    """The same without tracking, once `READY` is there: the process starts while the sweep is prepared."""
+    while not (folder / READY).exists():
+        time.sleep(0.02)
+    work(folder, None, home, track=False)
+
+
+def hand_made(folder: Path, trials: int, **faults) -> Sweep:
+    """A sweep with waiting trials, made without training or evaluating anything."""
+    spec = toy_spec(folder, trials=trials)
+    repetition = Repetition((1e6,) * 3, (10,) * 3, float(spec.tokens), "tokens", 100.0)
+    key, cards = "cra.t2t.gold_nll", {"proxy": read_card("sutlm-tiny")}
+    plan = SweepPlan(spec, cards, repetition, {key: False}, {key: 5.0})
+    tracking = quick_faults(**faults)
+    storage = open_storage(storage_url(plan, folder, tracking.sweep), tracking.sweep, create=True)
+    optuna.create_study(study_name=plan.study, storage=storage, directions=[StudyDirection.MINIMIZE])
+    sweep = Sweep(plan, folder, load_study(plan, storage), tracking, storage)
+    enqueue_main(sweep)
+    return sweep
+
+
+#: In a sweep's folder: workers may open it.
+READY = "ready"
 #: The step, just saved, after which trials are held: how fast a machine is must not decide what a test meets.
 HELD_AT = 10
 #: In a sweep's folder: the next worker that is held suspends itself.

@@ -18,21 +18,13 @@ from harness.sweep.trial import TrialSpec, run_trial, saved_step, trial_folder
 from harness.sweep.worker import Worker
 from harness.training.loop import TrainingStep
 from harness.training.train import training_data
-from tests.toy_sweep import quick_faults, toy_folder, toy_spec
+from tests.toy_sweep import quick_faults, toy_spec
 
 # Two rows a batch, one for each process; validated after every step, so that all of them are heard of.
 TRAINING = {"batch_tokens": 512, "eval_every": 1}
 TWO = {"settings": {"training": TRAINING}, "tokens": 512 * 20}
 UNIFORM = {"speech": 1 / 3, "text": 1 / 3, "ast": 1 / 3}
 PATIENCE_S = 240
-
-
-@pytest.fixture(scope="module")
-def toy(harness_home, tmp_path_factory):
-    folder = toy_folder(tmp_path_factory.mktemp("jobs"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_HOME", str(folder / "home"))
-        yield folder
 
 
 def started(toy, name, **changes):

@@ -21,19 +21,11 @@ from harness.sweep.trial import TrialSpec, run_trial
 from harness.tracking.storage import ensure_schema
 from harness.training.train import training_data
 from tests.postgresql import cluster
-from tests.toy_sweep import FREEZE, GO, HELD_AT, frozen, quick_faults, toy_folder, toy_spec, work
+from tests.toy_sweep import FREEZE, GO, HELD_AT, frozen, quick_faults, toy_spec, work
 
 TRIALS, STEPS = 14, 60
 #: On a busy machine; what is waited for happens within seconds otherwise.
 PATIENCE_S = 240
-
-
-@pytest.fixture(scope="module")
-def toy(harness_home, tmp_path_factory):
-    folder = toy_folder(tmp_path_factory.mktemp("faults"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_HOME", str(folder / "home"))
-        yield folder
 
 
 class Crew:
@@ -167,6 +159,7 @@ def summarized(sweep, tracking, trial):
         assert "report.html" in [file.path for file in client.list_artifacts(runs[0].info.run_id)]
 
 
+@pytest.mark.slow
 def test_on_sqlite(toy):
     survive(toy, None)
 
