@@ -1,4 +1,4 @@
-"""Which mixture is worth training next: expected improvement, and one loss from several."""
+"""Acquisition: expected improvement, and the scalarization of several objectives."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from harness.sweep.simplex import Floats
 
 
 def expected_improvement(candidates: Floats, mixtures: Floats, losses: Floats, pending: Floats) -> Floats:
-    """How far each candidate is expected to fall below the best loss so far, `(candidates,)`, ≥ 0.
+    """Expected improvement of each candidate over the best mean at a trained mixture, `(candidates,)`, ≥ 0.
 
     Args:
         candidates: `(candidates, k)`.
         mixtures: of finished trials, `(trials, k)`.
         losses: theirs, lower is better.
-        pending: mixtures in training, `(running, k)`, which count as if they had given what is expected of them.
+        pending: mixtures in training, `(running, k)`, which count as if their loss were the predicted mean.
     """
     process = GaussianProcess.fit(mixtures, losses).with_pending(pending)
     best = process.best_mean()

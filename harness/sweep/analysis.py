@@ -1,4 +1,4 @@
-"""What a sweep found: best mixtures with their uncertainty, comparisons with uniform, trade-offs between tasks."""
+"""Analysis of a sweep: best mixtures with intervals, comparisons with the uniform mixture, trade-offs between tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.sweep.simplex import Floats
 from harness.sweep.surface import LossScale, Surface
 from harness.sweep.trial import TrialResult
 
-#: Surfaces drawn from the posterior.
+#: Number of surfaces drawn from the posterior.
 _DRAWS = 1000
 #: Different mixtures below which no surface is fitted.
 ENOUGH_MIXTURES = 5
@@ -25,7 +25,7 @@ ENOUGH_MIXTURES = 5
 
 @dataclass(frozen=True)
 class Optimum:
-    """What is known of one metric.
+    """The best mixture for one metric, with its uncertainty.
 
     Attributes:
         key: of the metric.
@@ -35,7 +35,7 @@ class Optimum:
             left-out mixtures.
         errors: of every family, best first.
         optima_by_family: where the surface of each family is best, among lattice and trained mixtures: a linear
-            surface and a data mixing law have no best mixture but a vertex, and no interval of theirs says so.
+            surface and a data mixing law always have it at a vertex, which their intervals do not show.
         mixture: where the surface of the family with the least error is best, before any confirmation.
         value: the surface there.
         value_ci95: 95 % interval of the surface there.
@@ -43,9 +43,9 @@ class Optimum:
         indifferent: mixtures whose surface is not worse with 95 % confidence, a mask over `Analysis.points`.
         uniform: the surface at the uniform mixture.
         gain: how much better the best mixture is than the uniform one on the surface, in the metric's unit.
-        gain_ci95: of that difference. The best mixture was chosen by the same trials, which flatters it.
+        gain_ci95: of that difference, which is biased upwards: the same trials chose the best mixture.
         lead: the same difference on the scale.
-        comparison: the same by seeds, of trials that took no part in the choice.
+        comparison: the same over seeds of trials that took no part in the choice.
     """
 
     key: str
@@ -76,14 +76,14 @@ class Optimum:
 
     @property
     def verdict(self) -> str:
-        """Whether the best mixture can be told from the uniform one, in words."""
+        """Whether the best mixture differs from the uniform one, in words."""
         if self.comparison.significant is not None:
             better = (self.comparison.difference or 0) > 0 if self.higher else (self.comparison.difference or 0) < 0
-            told = "better than" if better else "worse than"
-            word = told if self.comparison.significant else "cannot be told from"
+            direction = "better than" if better else "worse than"
+            word = direction if self.comparison.significant else "cannot be told from"
             p = self.comparison.p if self.comparison.corrected is None else self.comparison.corrected
             return f"{word} uniform (p = {p:.2g}, {min(self.comparison.seeds)}+ seeds each)"
-        # A surface through noise has narrow intervals of its own; what it says of unseen mixtures gives it away.
+        # A surface fitted to noise can have narrow intervals; its error on unseen mixtures shows that it is noise.
         if self.error.r2 <= 0:
             return "cannot be told from uniform: no surface predicts mixtures it has not seen"
         if self.gain_ci95[0] <= 0:
@@ -95,7 +95,7 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a sweep found.
+    """The analysis of a sweep.
 
     Attributes:
         plan: of the sweep.
@@ -173,7 +173,7 @@ def analyze(
 def _optimum(plan: SweepPlan, key: str, swept: Sequence[TrialResult], points: Floats, seed: int) -> Optimum:
     higher = bool(plan.higher_is_better[key])
     sign = -1.0 if higher else 1.0
-    # What confirms a choice must not take part in it.
+    # Trials that confirm a choice must not take part in it.
     choosing = [o for o in swept if o.spec.stage != "confirm"]
     scale = LossScale.of(sign * _values(choosing, key))
 
@@ -252,7 +252,7 @@ def pareto_front(losses: Floats) -> list[int]:
 
 def _regret(optima: dict[str, Optimum], points: Floats) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
-    # Looked up among the points, since a surface at one point differs from itself at many by rounding.
+    # By index among the points, since a prediction at one point and at many differ by rounding.
     positions = {key: int(np.abs(points - np.array(a.mixture)).sum(axis=1).argmin()) for key, a in optima.items()}
     for key, optimum in optima.items():
         losses = optimum.scale.losses(optimum.surface.mean(points))
@@ -277,6 +277,6 @@ def _transfer(
             table[size] = {
                 key: (float(spearmanr(a, b).statistic), len(pairs))
                 for key, (a, b) in values.items()
-                if np.ptp(a) > 0 and np.ptp(b) > 0  # where all trials gave the same there are no ranks
+                if np.ptp(a) > 0 and np.ptp(b) > 0  # without different values there are no ranks
             }
     return table

@@ -1,4 +1,4 @@
-"""What reports are made of: headings, paragraphs, tables and pictures, as Markdown and as HTML."""
+"""Blocks of a report: headings, paragraphs, tables and figures, as Markdown and as HTML."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ ENOUGH_SEEDS = 3
 
 @dataclass(frozen=True)
 class SeedComparison:
-    """Confirmed difference of the best mixture and the uniform one, Welch's t over seeds.
+    """Difference of the best mixture and the uniform one over new seeds, by Welch's t.
 
     Attributes:
         difference: best − uniform, in the metric's unit.
         ci95: its interval; None with fewer than 3 seeds on either side.
         p: two-sided; None likewise.
-        seeds: trained for the best mixture and for the uniform one.
-        corrected: p by Holm over the sweep's objectives; over the other metrics for one of those.
+        seeds: number of seeds of the best mixture and of the uniform one.
+        corrected: p after Holm's correction over the sweep's objectives, or over its other metrics.
     """
 
     difference: float | None

@@ -14,14 +14,14 @@ from harness.sweep.laws import fit_exponential_law, fit_linear, fit_quadratic
 from harness.sweep.simplex import SAME, Floats
 from harness.sweep.surface import Fit, Surface
 
-#: Families by name; the ones that can be chosen, which have a covariance.
+#: Families by name.
 FAMILIES: Mapping[str, Fit] = {
     "gaussian process": fit_gaussian_process,
     "quadratic": fit_quadratic,
     "exponential law": fit_exponential_law,
     "linear": fit_linear,
 }
-#: Parameters of each family over k parts; a process has none that more trials would have to pay for.
+#: Parameters of each family over k parts; a Gaussian process has no fixed number.
 _NUM_PARAMETERS: Mapping[str, Callable[[int], int]] = {
     "gaussian process": lambda k: 0,
     "quadratic": lambda k: k * (k + 1) // 2,
@@ -31,7 +31,7 @@ _NUM_PARAMETERS: Mapping[str, Callable[[int], int]] = {
 
 
 def _affordable(k: int, num_mixtures: int) -> dict[str, Fit]:
-    """Families that leave 2 degrees of freedom when a mixture is left out: fitted to the hilt they know no error."""
+    """Families that leave 2 degrees of freedom when a mixture is left out, from which their error is estimated."""
     return {name: fit for name, fit in FAMILIES.items() if _NUM_PARAMETERS[name](k) + 3 <= num_mixtures}
 
 
@@ -56,7 +56,7 @@ def cross_validate(mixtures: Floats, values: Floats, families: Mapping[str, Fit]
     Args:
         mixtures: `(trials, k)`.
         values: `(trials,)`, on the scale of `LossScale`.
-        families: to compare; unset means those that so many mixtures can tell from noise.
+        families: to compare; None: those with few enough parameters for so many mixtures.
 
     Raises:
         SweepError: with fewer than 3 different mixtures.

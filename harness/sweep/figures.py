@@ -26,7 +26,7 @@ _ON_FACE = 0.06
 def surface_figure(analysis: Analysis, optimum: Optimum) -> Figure:
     """The fitted surface of one metric and its standard deviation, on every face of the simplex.
 
-    Circles are trials on the face, colored by what they gave; the star is the best mixture, shown on the faces it lies
+    Circles are trials on the face, colored by their value; the star is the best mixture, shown on the faces it lies
     on; the dashed line bounds the mixtures that are not worse with 95 % confidence. Two parts make a line, three one
     face, four make four faces.
     """
@@ -174,7 +174,7 @@ def pareto_figure(analysis: Analysis) -> Figure:
         axis.set_xlabel(a, fontsize=8)
         axis.set_ylabel(b, fontsize=8)
         axis.tick_params(labelsize=7)
-        # On the plain scale the worst trials would press all others into a corner.
+        # On the plain scale the worst trials would compress all others into a corner.
         axis.set_xscale("function", functions=_stretched(analysis.optima[a]))
         axis.set_yscale("function", functions=_stretched(analysis.optima[b]))
         for side, values in ((axis.xaxis, x), (axis.yaxis, y)):

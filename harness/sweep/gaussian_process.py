@@ -28,7 +28,7 @@ class GaussianProcess:
     def __init__(self, latent: Callable[..., Floats], noise: float, mixtures: Floats, values: Floats) -> None:
         self._latent, self._noise, self._mixtures, self._values = latent, noise, mixtures, values
         self._center, self._scale = float(values.mean()), float(values.std()) or 1.0
-        # scikit-learn counts the noise as part of what it predicts; asked for is the surface beneath it.
+        # scikit-learn predicts values with their noise; this is the surface without it.
         gram = latent(mixtures) + (noise + 1e-10) * np.eye(len(mixtures))
         self._factor = cho_factor(gram, lower=True)
         self._weights = cho_solve(self._factor, (values - self._center) / self._scale)
@@ -45,7 +45,7 @@ class GaussianProcess:
         return cls(fitted.kernel_.k1, float(fitted.kernel_.k2.noise_level), mixtures, values)
 
     def with_pending(self, pending: Floats) -> GaussianProcess:
-        """The same process as if each pending mixture had given its mean ("kriging believer", Ginsbourger 2010)."""
+        """The process conditioned on each pending mixture's mean ("kriging believer", Ginsbourger 2010)."""
         if not len(pending):
             return self
         values = np.append(self._values, self.mean(pending))
@@ -69,7 +69,7 @@ class GaussianProcess:
         return self.mean(points), np.asarray(self._scale**2 * covariance)
 
     def best_mean(self) -> float:
-        """The least mean at a mixture it is conditioned on: the least value would be the luckiest under noise."""
+        """The lowest mean at a mixture it is conditioned on; the lowest value would be biased by noise."""
         return float(self.mean(self._mixtures).min())
 
     def surface(self) -> Surface:

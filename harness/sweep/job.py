@@ -1,7 +1,7 @@
-"""One trial as a job of several processes, each of which takes its rows of every batch: what `--nproc` starts.
+"""One trial as a torchrun job of several processes, each of which takes its rows of every batch (`--nproc`).
 
-The worker keeps the job's standard input open and writes to it now and then. A job that hears nothing stands still: its
-worker may be suspended, and the trial given to another. A job whose worker has died ends.
+The worker holds the job's standard input open and writes to it at short intervals. A job that receives nothing pauses:
+its worker may be suspended, and the trial given to another. A job whose worker has died ends.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from harness.training.loop import DivergedError, TrainingStep
 from harness.training.train import training_data
 
 _POLL_S = 0.2
-#: Until a job that was asked to end is ended.
-_PATIENCE_S = 30
+#: Seconds between asking a job to end and killing it.
+_TERMINATION_S = 30
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """How a trial is run.
+    """How the processes of a trial are run.
 
     Attributes:
         nproc: processes, all on this machine.
-        device: where they train; `cuda` gives each its own.
-        silence_s: how long a job goes on without a sign of its worker.
+        device: where they train; with `cuda` each has its own GPU.
+        silence_s: seconds without a message from the worker after which the job pauses.
     """
 
     nproc: int
@@ -50,39 +50,39 @@ class TrialJob:
 def run_job(
     folder: Path, spec: TrialSpec, job: TrialJob, *, on_step: Callable[[TrainingStep], None], check: Callable[[], None]
 ) -> TrialResult:
-    """Runs one trial of a prepared sweep under torchrun and returns what it gave.
+    """Runs one trial of a prepared sweep under torchrun.
 
     Args:
         folder: of the sweep.
-        spec: what to do.
-        job: how.
-        on_step: called with every validation; what it raises ends the job.
-        check: called all the while; likewise.
+        spec: what to train.
+        job: its processes.
+        on_step: called with every validation; an exception from it ends the job.
+        check: called several times a second; likewise.
 
     Raises:
         DivergedError: if a loss stops being finite.
         HarnessError: if a process fails, with the end of the job's log.
     """
-    said, log = _said(folder, spec), folder / "logs" / f"trial-{spec.number:05d}.log"
-    for path in (said, log):
+    messages, log = _messages_path(folder, spec), folder / "logs" / f"trial-{spec.number:05d}.log"
+    for path in (messages, log):
         path.parent.mkdir(parents=True, exist_ok=True)
-    said.write_text("")
-    with log.open("ab") as stream, said.open() as lines:
-        hear, speak = os.pipe()
-        os.set_blocking(speak, False)
+    messages.write_text("")
+    with log.open("ab") as stream, messages.open() as lines:
+        job_end, worker_end = os.pipe()
+        os.set_blocking(worker_end, False)
         process = subprocess.Popen(
-            _command(folder, spec, job), env=_environment(job.nproc), stdin=hear, stdout=stream, stderr=stream
+            _command(folder, spec, job), env=_environment(job.nproc), stdin=job_end, stdout=stream, stderr=stream
         )
-        os.close(hear)
+        os.close(job_end)
         try:
-            for line in _followed(process, lines, speak, check):
+            for line in _followed(process, lines, worker_end, check):
                 if "diverged" in line:
                     raise DivergedError(line["diverged"])
                 if "failed" in line:
                     raise HarnessError(f"The job of trial {spec.number} failed: {line['failed']}")
                 on_step(TrainingStep(**line))
         finally:
-            os.close(speak)
+            os.close(worker_end)
             _end(process)
     result = read_result(trial_folder(folder, spec.number))
     if process.returncode or result is None:
@@ -92,8 +92,8 @@ def run_job(
     return result
 
 
-def _said(folder: Path, spec: TrialSpec) -> Path:
-    """What the job of an attempt tells its worker, line by line."""
+def _messages_path(folder: Path, spec: TrialSpec) -> Path:
+    """The file of an attempt's messages from the job to its worker, JSON Lines."""
     return trial_folder(folder, spec.number) / f"job-{spec.attempt}.jsonl"
 
 
@@ -108,9 +108,9 @@ def _environment(nproc: int) -> dict[str, str]:
 
 
 def _followed(
-    process: subprocess.Popen[bytes], lines: IO[str], speak: int, check: Callable[[], None]
+    process: subprocess.Popen[bytes], lines: IO[str], pipe: int, check: Callable[[], None]
 ) -> Iterator[dict[str, Any]]:
-    """What the job says, until it has ended; it is told meanwhile that its worker is there."""
+    """Yields the job's messages until it has ended, and writes to its standard input meanwhile."""
     rest = ""
     while True:
         ended = process.poll() is not None  # before reading, so that the last line is not missed
@@ -120,40 +120,40 @@ def _followed(
             return
         check()
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
-            os.write(speak, b".")
+            os.write(pipe, b".")
         time.sleep(_POLL_S)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(_PATIENCE_S)
+        process.wait(_TERMINATION_S)
     except subprocess.TimeoutExpired:
-        process.kill()  # its processes end when they find nobody to talk to
+        process.kill()  # the others end when their connection breaks
         process.wait()
 
 
 class ParentWatchdog(threading.Thread):
-    """Listens for the worker on standard input."""
+    """Watches the worker, which writes to this process's standard input."""
 
     def __init__(self, silence_s: float) -> None:
         super().__init__(daemon=True)
-        self._silence_s, self._heard = silence_s, time.monotonic()
+        self._silence_s, self._received_at = silence_s, time.monotonic()
 
     def run(self) -> None:
-        """Ends this process, and so the job, when the worker has died."""
+        """Ends this process, and with it the job, when the worker has died."""
         while os.read(0, 1024):
-            self._heard = time.monotonic()
+            self._received_at = time.monotonic()
         os._exit(1)
 
-    def hold(self) -> None:
-        """Stands still while the worker is silent."""
-        while time.monotonic() - self._heard > self._silence_s:
+    def wait(self) -> None:
+        """Returns once the worker has written recently."""
+        while time.monotonic() - self._received_at > self._silence_s:
             time.sleep(_POLL_S)
 
 
 def main(arguments: list[str]) -> None:
-    """The life of one of the processes."""
+    """Runs one of the job's processes."""
     folder, spec, job = (
         Path(arguments[0]),
         TrialSpec(**json.loads(arguments[1])),
@@ -164,29 +164,29 @@ def main(arguments: list[str]) -> None:
     if processes.rank == 0:
         watchdog.start()
 
-    def say(content: dict[str, Any]) -> None:
+    def send(content: dict[str, Any]) -> None:
         if processes.rank == 0:
-            with _said(folder, spec).open("a") as stream:
+            with _messages_path(folder, spec).open("a") as stream:
                 stream.write(json.dumps(content) + "\n")
 
     def on_step(step: TrainingStep) -> None:
-        hold()
+        wait()
         if step.dev:
-            say(plain(step))
+            send(plain(step))
 
-    def hold(*_: object) -> None:
+    def wait(*_: object) -> None:
         if processes.rank == 0:
-            watchdog.hold()
+            watchdog.wait()
 
     device = processes.device(job.device)
     data = training_data(plan.cards[spec.size], device=device)
     with processes.connected():
         try:
-            run_trial(plan, spec, folder, data=data, device=device, on_step=on_step, progress=hold, processes=processes)
-        except DivergedError as error:  # all processes find it at the same step
-            say({"diverged": str(error)})
+            run_trial(plan, spec, folder, data=data, device=device, on_step=on_step, progress=wait, processes=processes)
+        except DivergedError as error:  # raised in all processes at the same step
+            send({"diverged": str(error)})
         except HarnessError as error:
-            say({"failed": str(error)})
+            send({"failed": str(error)})
             raise SystemExit(1) from None
 
 

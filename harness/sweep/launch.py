@@ -1,4 +1,4 @@
-"""Starting the workers of a sweep: processes on this machine, or jobs of Slurm."""
+"""Launchers of workers: processes on this machine, or Slurm jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import ConfigError, HarnessError
 
-#: Workers that die by a signal are replaced so often, all together.
+#: How many workers that died by a signal are replaced, in all.
 _REPLACEMENTS = 10
 _POLL_S = 0.5
 
@@ -35,12 +35,12 @@ def run_local(
 ) -> None:
     """Runs workers as processes of this machine until all have ended; their output goes to `logs/`.
 
-    One killed by a signal is replaced. Interrupting this process interrupts them.
+    A worker killed by a signal is replaced. Interrupting this process interrupts the workers.
 
     Args:
         folder: of the sweep.
         number: of workers.
-        device: of each; `cuda` gives each worker GPUs of its own, in turn where there are too few.
+        device: of each; with `cuda` each worker has its own GPUs, shared in turn if there are too few.
         track: log trials to MLflow.
         nproc: processes of a trial.
         tick: called while waiting.
@@ -99,7 +99,7 @@ def _take_ended(workers: dict[int, tuple[subprocess.Popen[bytes], Path]]) -> lis
 
 
 def _gpus(index: int, nproc: int) -> dict[str, str]:
-    """The environment that shows a worker its own GPUs alone."""
+    """The environment in which a worker sees its own GPUs only."""
     import torch
 
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -110,7 +110,7 @@ def _gpus(index: int, nproc: int) -> dict[str, str]:
 
 
 def tail(log: Path, lines: int = 8) -> str:
-    """The end of a log."""
+    """The last lines of a log."""
     return "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-lines:])
 
 
@@ -124,16 +124,19 @@ def submit(
     nproc: int = 1,
     cluster: str = "slurm",
 ) -> list[Any]:
-    """Hands workers to Slurm through submitit, one job each, and returns the jobs.
+    """Submits workers to Slurm through submitit, one job each.
 
     Args:
-        folder: of the sweep, on a file system that all nodes see.
+        folder: of the sweep, on a file system that all nodes share.
         number: of workers.
         options: `key=value` of submitit, such as `slurm_partition=gpu`, `timeout_min=240`.
         device: of each.
         track: log trials to MLflow.
-        nproc: processes of a trial, all in the worker's job.
-        cluster: `slurm`, or `local` for jobs of submitit's own on this machine.
+        nproc: processes of a trial, in the worker's job.
+        cluster: `slurm`, or `local` for submitit's jobs on this machine.
+
+    Returns:
+        The jobs, of submitit's type.
 
     Raises:
         ConfigError: if submitit is not installed, or an option is not `key=value`.

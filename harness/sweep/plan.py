@@ -1,4 +1,4 @@
-"""What all trials of a sweep share, worked out once before the first of them starts."""
+"""The plan of a sweep: what all trials share, computed once before the first one starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from harness.training.recipe import FORMATS, TrainingConfig, TrainingRecipe
 from harness.training.train import TrainingData, train_model, training_card, training_data
 
 PLAN = "sweep.json"
-#: Settings that may change when a sweep is taken up again: none of them changes what a trial gives.
+#: Settings that may change when a sweep is resumed: none of them has an effect on the result of a trial.
 EXTENSIBLE = ("trials", "surfaces", "confirm", "description", "storage")
 
 
@@ -35,10 +35,10 @@ class SweepPlan:
 
     Attributes:
         spec: as read.
-        cards: what each size trains, before mixture and seed.
-        repetition: what bounds the shares beside the spec.
+        cards: of each size, before mixture and seed.
+        repetition: bounds on the shares from the size of the corpus.
         higher_is_better: direction of every metric that the tasks gave of the untrained proxy.
-        untrained: those metrics, the level where every trial starts.
+        untrained: values of those metrics, the level at which every trial starts.
         chance: levels of chance, where there are any.
     """
 
@@ -51,7 +51,7 @@ class SweepPlan:
 
     @property
     def study(self) -> str:
-        """Name of the study: the sweep's and a digest of all that decides its numbers."""
+        """Name of the study: the sweep's name and a digest of everything that can change its numbers."""
         cards = {name: {**plain(card), "folder": None} for name, card in self.cards.items()}
         return f"{self.spec.name}-{digest([_deciding(self.spec), cards])[:10]}"
 
@@ -107,7 +107,7 @@ def load_trained(card: ModelCard, checkpoint: Path, *, device: str = "cpu") -> M
 
 
 def evaluation(spec: SweepSpec) -> RunConfig:
-    """The same questions for every trial."""
+    """The evaluation, the same for every trial."""
     return RunConfig(
         tasks=tuple(spec.tasks), corpus=spec.corpus, split=spec.split, seed=spec.eval_seed, settings=spec.tasks
     )
@@ -136,20 +136,20 @@ def sized_cards(spec: SweepSpec) -> dict[str, ModelCard]:
 def prepare(
     spec: SweepSpec, folder: Path, *, device: str = "cpu", progress: ProgressCallback | None = None
 ) -> tuple[SweepPlan, TrainingData | None]:
-    """Makes `folder` ready for workers, or takes up the sweep that it holds.
+    """Makes `folder` ready for workers, or resumes the sweep that it holds.
 
     Tokenizers and units are computed and cached; one step of training is evaluated on every task, so that wrong metric
-    keys, options and corpora show before the first trial. The caller sees to it that only one process prepares.
+    keys, options and corpora are found before the first trial. The caller makes sure that only one process prepares.
 
     Returns:
         The plan, and the training data if they had to be loaded.
 
     Raises:
-        ConfigError: if the folder holds another sweep, an objective is no metric of its task or has no direction, or
+        ConfigError: if the folder holds another sweep, an objective is not a metric of its task or has no direction, or
             the uniform mixture repeats data too often.
     """
     if (folder / PLAN).is_file():
-        return _taken_up(spec, folder), None
+        return _resumed(spec, folder), None
     load_tasks(tuple(spec.tasks), spec.tasks)
     cards = sized_cards(spec)
     data = training_data(cards[spec.size], device=device, progress=progress)
@@ -174,12 +174,12 @@ def _check_metrics(spec: SweepSpec, directions: Mapping[str, bool | None]) -> No
     for key in spec.reported:
         if key not in directions:
             known = ", ".join(sorted(k for k in directions if k.split(".")[0] == key.split(".")[0]))
-            raise ConfigError(f"'{key}' is no metric that its task gives. It gives: {known}.")
+            raise ConfigError(f"'{key}' is not a metric that its task gives. It gives: {known}.")
         if directions[key] is None:
-            raise ConfigError(f"'{key}' has no better direction, so that no mixture can be best by it.")
+            raise ConfigError(f"'{key}' has no better direction, so that no mixture can be the best.")
 
 
-def _taken_up(spec: SweepSpec, folder: Path) -> SweepPlan:
+def _resumed(spec: SweepSpec, folder: Path) -> SweepPlan:
     plan = read_plan(folder)
     old, new = _deciding(plan.spec), _deciding(spec)
     if changed := [key for key in new if new[key] != plain(old[key])]:
@@ -220,7 +220,7 @@ def _untrained_metrics(
     progress: ProgressCallback | None,
 ) -> dict[str, Metric]:
     mixture = {part: float(part in spec.names) for part in FORMATS}
-    # A step that moves next to nothing, so that a rate too high for training does not spoil the check.
+    # A step that changes almost nothing, so that a learning rate too high for training does not fail this check.
     slow = {"schedule": "constant", "learning_rate": 1e-6, "min_learning_rate": 0.0}
     training = {**card.training, **slow, "steps": 1, "mixture": mixture}
     one_step = dataclasses.replace(card, name=f"{spec.name}-untrained", training=training)
@@ -256,7 +256,9 @@ def read_plan(folder: Path) -> SweepPlan:
     """
     path = folder / PLAN
     if not path.is_file():
-        raise SweepError(f"{folder} holds no {PLAN}: no sweep. Give the folder of 'harness sweep run --output'.")
+        raise SweepError(
+            f"{folder} holds no {PLAN}, so it is not a sweep. Give the folder of 'harness sweep run --output'."
+        )
     content = json.loads(path.read_text("utf-8"))
     repetition: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["repetition"].items()}
     return SweepPlan(

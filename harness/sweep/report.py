@@ -19,7 +19,7 @@ from harness.sweep.sections import costs, fits, opening, optimum_sections, trade
 
 @dataclass(frozen=True)
 class SweepReport:
-    """A report on disk.
+    """The report of a sweep, written.
 
     Attributes:
         folder: with `report.md`, `report.html`, `summary.json`, figures and tables.

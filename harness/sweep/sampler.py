@@ -17,7 +17,7 @@ from harness.sweep.simplex import SAME, Floats
 from harness.sweep.storage import DONE
 from harness.sweep.surface import LossScale
 
-#: Finished trials before a process is fitted.
+#: Finished trials below which mixtures are drawn at random.
 _ENOUGH = 3
 
 

@@ -77,17 +77,17 @@ def optimum_sections(analysis: Analysis, folder: Path) -> list[Block]:
         ),
         Paragraph(
             "Brackets are 95 % intervals of the fitted surface, conditional on its family. A gain above 0 is better. "
-            "The best mixture was chosen by the trials before those that confirm, which flatters its gain; the surface "
-            "knows these too, so that a choice made by noise may show a gain below 0. Only a comparison over "
-            f"{ENOUGH_SEEDS} or more further seeds settles it. `indifferent` is the share of the allowed lattice that "
-            "is not worse than the best mixture with 95 % confidence."
+            "The best mixture was chosen without the trials that confirm, and its gain is biased upwards by the "
+            "choice; the surface is fitted to all trials, so that a choice due to noise may have a gain below 0. Only "
+            f"a comparison over {ENOUGH_SEEDS} or more new seeds is a test. `indifferent` is the share of the allowed "
+            "lattice that is not worse than the best mixture with 95 % confidence."
         ),
         Heading("How well the best shares are known", 3),
         TableBlock(("metric", *names), tuple((key, *_shares(a)) for key, a in analysis.optima.items())),
         Paragraph(
-            "Per cent; brackets hold the best mixture of 95 % of surfaces drawn from the posterior of the chosen "
-            "family. They know the trials that confirm, which the best mixture was chosen without, so that it may lie "
-            "outside. What other families say stands under 'Which law fits'."
+            "In per cent; brackets contain the best mixture of 95 % of the surfaces drawn from the posterior of the "
+            "chosen family. They use the trials that confirm, which the choice of the best mixture did not, so that it "
+            "may lie outside. The best mixtures by other families are listed under 'Which law fits'."
         ),
         *_seeds(analysis),
         *_beside(analysis),
@@ -114,7 +114,7 @@ def _seeds(analysis: Analysis) -> list[Block]:
     if not rows:
         return []
     columns = ("metric", "seeds at best / uniform", "best − uniform", "95 % interval", "p", "p, Holm")
-    words = "Welch's t over seeds; corrected by Holm over the objectives, and apart from them over the other metrics."
+    words = "Welch's t over seeds; corrected by Holm over the objectives, and separately over the other metrics."
     return [Heading("Confirmed by seeds", 3), TableBlock(columns, tuple(rows)), Paragraph(words)]
 
 
@@ -148,7 +148,9 @@ def _beside(analysis: Analysis) -> list[Block]:
     return [
         Heading("Headline metrics beside them", 3),
         TableBlock(("metric", *(name for name, _ in columns), "chance"), tuple(rows)),
-        Paragraph("Of single trials, the uniform mixture's being a mean over its seeds; no choice was made by them."),
+        Paragraph(
+            "Values of single trials, for the uniform mixture a mean over its seeds; they had no effect on any choice."
+        ),
     ]
 
 
@@ -172,7 +174,7 @@ def trade_offs(analysis: Analysis, folder: Path) -> list[Block]:
             Heading("Regret of choosing another metric's best mixture"),
             TableBlock(("metric \\ best mixture of", *keys), rows),
             Paragraph(
-                "How much worse each metric is there than at its own best mixture, on its surface and in its unit."
+                "How much worse each metric is there than at its own best mixture, by its surface and in its unit."
             ),
         ]
     if len(analysis.plan.spec.objectives) > 1:
@@ -211,14 +213,15 @@ def fits(analysis: Analysis) -> list[Block]:
         Heading("Which law fits"),
         TableBlock(("metric", "surface", "error on left-out mixtures", "R²", "its best mixture (%)", "fitted"), rows),
         Paragraph(
-            "Surfaces are fitted to log(1 + (loss − best) / unit), best being the least loss of the trials and unit "
-            "how far half of them are from it: a mixture that leaves out what a metric needs costs many times what all "
-            "others differ by. Root mean squared error on that scale, one mixture left out at a time with all its "
-            "seeds; R² against the mean of the others. The first of each metric is the one used, where it has "
-            "intervals. A linear surface and an exponential law are always best at a vertex, whatever the data: where "
-            "families of like error disagree about the best mixture, it is less certain than its interval. "
-            f"The exponential law is written in the metric's unit, over {', '.join(names)}; coefficients are those of "
-            "the shares on the scale, a quadratic's then of their products in pairs."
+            "Surfaces are fitted to log(1 + (loss − best) / unit), where best is the lowest loss of the trials and "
+            "unit its median distance to the others: a mixture that leaves out a part that the metric needs has a loss "
+            "many times further away than all others. The error is the root mean squared error on that scale, one "
+            "mixture left out at a time with all its seeds; R² is against the mean of the others. The first family of "
+            "each metric is the one used. A linear surface and an exponential law always have their optimum at a "
+            "vertex, whatever the data: where families of similar error disagree about the best mixture, it is less "
+            f"certain than its interval. The exponential law is written in the metric's unit, over {', '.join(names)}; "
+            "coefficients are those of the shares on the scale, for a quadratic followed by those of their pairwise "
+            "products."
         ),
     ]
 
@@ -240,7 +243,7 @@ def costs(analysis: Analysis, folder: Path) -> list[Block]:
                 ("peak memory (MB)", "", f"{np.median(memory) / 1e6:,.0f}"),
             ),
         ),
-        save_figure(cost_figure(analysis), folder, "cost.png", "Best trial so far against what had been spent."),
+        save_figure(cost_figure(analysis), folder, "cost.png", "Best trial so far against cost."),
         save_figure(shares_figure(rows, analysis), folder, "shares.png", "Requested and realized shares."),
     ]
 

@@ -35,7 +35,7 @@ def lattice(k: int, degree: int) -> Floats:
 
 
 def scheffe_design(k: int, *, degree: int = 2, axial: bool = True) -> Floats:
-    """A designed set of mixtures, the most telling first, so that its beginning is a design too.
+    """A design over mixtures, the most informative points first, so that every prefix is a design too.
 
     The uniform mixture, the vertices, the other points of the {k, `degree`} lattice, then half-way points between
     centroid and vertices: 15 points for k = 4 and degree 2 (Scheffé 1958; Cornell 2002, ch. 2).
@@ -50,11 +50,11 @@ def scheffe_design(k: int, *, degree: int = 2, axial: bool = True) -> Floats:
 
 def distinct(points: Floats) -> Floats:
     """The points without repetitions, in the order of their first appearance."""
-    kept: list[Floats] = []
+    seen: list[Floats] = []
     for point in points:
-        if not any(np.abs(point - other).max() < SAME for other in kept):
-            kept.append(point)
-    return np.array(kept).reshape(-1, points.shape[1])
+        if not any(np.abs(point - other).max() < SAME for other in seen):
+            seen.append(point)
+    return np.array(seen).reshape(-1, points.shape[1])
 
 
 def from_lower_bounds(points: Floats, lower: ArrayLike) -> Floats:
@@ -66,7 +66,7 @@ def from_lower_bounds(points: Floats, lower: ArrayLike) -> Floats:
     bounds = np.asarray(lower, dtype=float)
     free = 1 - bounds.sum()
     if free <= SAME:
-        raise ConfigError(f"The lower bounds of the parts sum to {bounds.sum():g}; below 1 something is left to vary.")
+        raise ConfigError(f"The lower bounds of the parts sum to {bounds.sum():g}; they must sum to less than 1.")
     return np.asarray(bounds + free * points)
 
 
@@ -77,7 +77,7 @@ def within(points: Floats, upper: ArrayLike) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Repetition:
-    """How often a mixture makes training read each part's corpus, and how often it may.
+    """How many passes over each part's corpus a mixture takes, and how many are allowed.
 
     Attributes:
         pass_tokens: tokens of one pass over the corpus in each part's format.

@@ -1,4 +1,4 @@
-"""What a sweep is asked to do, read strictly from YAML."""
+"""The specification of a sweep, read strictly from YAML."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class ShareBounds:
 
 @dataclass(frozen=True, config=STRICT)
 class DesignOptions:
-    """The mixtures that are trained whatever they give.
+    """The designed mixtures, which are trained first.
 
     Attributes:
         degree: m of the {k, m} lattice of Scheffé: 2 has vertices and middles of edges, 3 thirds of edges and faces.
         axial: adds the half-way points between centroid and vertices.
-        uniform_replicates: seeds the uniform mixture is trained with.
+        uniform_replicates: number of seeds with which the uniform mixture is trained.
     """
 
     degree: PositiveInt = 2
@@ -79,7 +79,7 @@ class AshaOptions:
 
     Attributes:
         min_validations: validations before a trial can be stopped.
-        reduction: of so many trials one goes on from each rung.
+        reduction: one of so many trials continues at each rung.
     """
 
     min_validations: PositiveInt = 1
@@ -95,21 +95,21 @@ class SweepSpec:
         card: the proxy, a card by name or path.
         settings: changes to the card, as `harness train --set` makes them.
         sizes: changes to the card's architecture by name of size. The first is swept; the others train the designed
-            mixtures, so that ranks can be compared. Unset means one size, the card's own.
+            mixtures, so that ranks can be compared. Defaults to one size, the card's own.
         tokens: budget of a trial; its steps are `tokens / batch_tokens`.
         parts: formats that are mixed, with bounds; the others get nothing.
         ratio_unit: whether shares count tokens or samples.
         max_epochs: most often that a part's corpus may be read in a trial; mixtures beyond are dropped.
         tasks: options of each task that trials are evaluated on.
-        corpus: to evaluate on; unset means the card's.
-        split: to evaluate on; a choice made on `test` would flatter.
+        corpus: to evaluate on; defaults to the card's.
+        split: to evaluate on; choosing a mixture on `test` would bias its score there.
         eval_seed: of the tasks, the same for all trials.
         objectives: metric keys to optimize; the task says which way is better.
-        surfaces: further metric keys that the report fits surfaces to; nothing is chosen by them.
-        seeds: of training. A mixture trained once more takes the next one.
+        surfaces: further metric keys that the report fits surfaces to; they have no effect on the choice of mixtures.
+        seeds: of training; a mixture that is trained again uses the next one.
         trials: designed and adaptive ones together.
         design: what is trained first.
-        sampler: what chooses the rest.
+        sampler: how the other mixtures are chosen.
         confirm: seeds, beyond the sweep's own trials, that the best mixture of each objective is trained with; the
             uniform mixture gets as many in all. 0 confirms nothing.
         asha: stops trials early; only with one objective.
@@ -147,8 +147,8 @@ class SweepSpec:
             raise ConfigError("objectives must name at least one metric key.")
         if twice := [key for key in self.reported if self.reported.count(key) > 1]:
             raise ConfigError(f"objectives and surfaces must name no metric key twice; found '{twice[0]}' again.")
-        if strangers := [key for key in self.reported if key.split(".")[0] not in self.tasks]:
-            raise ConfigError(f"The metric '{strangers[0]}' is of no task of the sweep: {', '.join(self.tasks)}.")
+        if foreign := [key for key in self.reported if key.split(".")[0] not in self.tasks]:
+            raise ConfigError(f"The metric '{foreign[0]}' belongs to no task of the sweep: {', '.join(self.tasks)}.")
         if self.asha and len(self.objectives) > 1:
             raise ConfigError("asha compares trials by one number; give one objective, or leave asha out.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -203,12 +203,12 @@ class SweepSpec:
     def designed(self, repetition: Repetition) -> Floats:
         """The designed mixtures, each once, the uniform one first.
 
-        A point that bounds or caps forbid gives way to the allowed candidate farthest from the others.
+        A point that bounds or caps forbid is replaced by the allowed candidate farthest from the others.
         """
         design = scheffe_design(len(self.parts), degree=self.design.degree, axial=self.design.axial)
         points = distinct(np.vstack([self.uniform, from_lower_bounds(design, self._lower())]))
-        kept = points[self._allowed(points, repetition)]
-        return fill(kept, self.candidates(repetition), len(design))
+        allowed = points[self._allowed(points, repetition)]
+        return fill(allowed, self.candidates(repetition), len(design))
 
     def _allowed(self, points: Floats, repetition: Repetition) -> NDArray[np.bool_]:
         return within(points, self._upper()) & repetition.allows(points)
@@ -221,7 +221,7 @@ class SweepSpec:
 
 
 def sweeps_folder() -> Path:
-    """Where the shipped sweeps lie."""
+    """The folder of the shipped sweeps."""
     spec = importlib.util.find_spec(SWEEPS_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"The package {SWEEPS_PACKAGE} is missing; reinstall sutlm-harness.")

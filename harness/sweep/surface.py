@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.sweep.simplex import Floats
 
-#: Losses further below the best trial than this share of the unit are one: the scale ends at a whole unit.
+#: Losses are clipped at this share of the unit below the best trial: the scale is undefined at a whole unit.
 DEEPEST = 0.95
 
 
@@ -21,12 +21,12 @@ DEEPEST = 0.95
 class LossScale:
     """The scale on which surfaces are fitted: log(1 + (loss − best) / unit).
 
-    It is straight near the best losses and logarithmic far from them. A mixture without what a metric needs costs many
-    times what all others differ by, and on the plain scale would bend every family to itself.
+    It is linear near the best loss and logarithmic far from it. A mixture that leaves out a part that the metric needs
+    has a loss many times further away than all others, and would dominate every fit on the plain scale.
 
     Attributes:
         best: the least loss of the trials.
-        unit: of half of the trials the loss is within so much of it; > 0.
+        unit: half of the trials' losses are within this distance of it; > 0.
     """
 
     best: float
@@ -58,8 +58,8 @@ class Surface:
     Attributes:
         name: of its family.
         predict: mixtures `(points, k)` → means `(points,)` and the covariance of the latent surface `(points, points)`.
-        noise: standard deviation of a trial around the surface.
-        formula: what was fitted, where it can be written down, for values on this scale.
+        noise: standard deviation of trials around the surface.
+        formula: the fitted formula in the metric's unit or on the scale; empty if there is none.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Surface:
         symmetric = (covariance + covariance.T) / 2
         try:
             root = np.linalg.cholesky(symmetric + 1e-9 * np.trace(symmetric) / len(mean) * np.eye(len(mean)))
-        except np.linalg.LinAlgError:  # rounding left it indefinite; slower, but always defined
+        except np.linalg.LinAlgError:  # indefinite by rounding; slower, but always defined
             values, vectors = np.linalg.eigh(symmetric)
             root = vectors * np.sqrt(np.clip(values, 0, None))
         normal = np.random.default_rng(seed).standard_normal((number, len(mean)))

@@ -1,4 +1,4 @@
-"""One trial: train the proxy on a mixture, evaluate it, and write down what it gave and what it cost."""
+"""One trial: trains the proxy on a mixture, evaluates it and records its result."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from harness.training.loop import TrainingStep
 from harness.training.train import TrainingData, train_model
 
 RECORD = "trial.json"
-#: How often a copy of a state that is being replaced is tried again.
+#: Attempts to copy a state that is being replaced.
 _COPIES = 20
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What one trial is to do.
+    """What one trial trains.
 
     Attributes:
-        number: of the trial, in its first attempt.
-        attempt: 0 at first, one more with every retry.
+        number: of the trial, which is that of its first attempt.
+        attempt: 0 for the first, one more with every retry.
         mixture: share of each part.
         seed: of weights and data order.
         size: of the proxy.
@@ -51,20 +51,21 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one trial gave; the content of `trial.json`.
+    """The result of one trial; the content of `trial.json`.
 
     Attributes:
-        spec: what was asked.
+        spec: what was trained.
         metrics: of every task.
         realized: tokens, samples, shares and epochs of each part, as trained.
         losses: validation losses at the end (nats per token).
         steps: optimizer steps.
         tokens: tokens seen.
-        flops: 6 · parameters · tokens (Kaplan et al. 2020), the table of positions left out.
+        flops: 6 · parameters · tokens (Kaplan et al. 2020), without the position embeddings.
         train_s: seconds of training in the last attempt.
         evaluate_s: seconds of evaluation.
-        peak_memory_bytes: of the process, or of the GPU where it trained on one; of all of them where they are several.
-        resumed_from: step that the last attempt went on from.
+        peak_memory_bytes: of the process, or of the GPU if it trained on one; summed over processes.
+        resumed_from: step from which the last attempt resumed; 0 if it started anew.
+        versions: of the packages that decide numbers.
     """
 
     spec: TrialSpec
@@ -82,7 +83,7 @@ class TrialResult:
 
 
 def trial_folder(folder: Path, number: int) -> Path:
-    """Where a trial keeps its record, whatever the attempt."""
+    """The folder of a trial, the same for all attempts."""
     return folder / "trials" / f"{number:05d}"
 
 
@@ -97,17 +98,17 @@ def run_trial(
     progress: ProgressCallback | None = None,
     processes: Processes = ALONE,
 ) -> TrialResult:
-    """Trains and evaluates; an attempt goes on from the last state that an earlier one saved.
+    """Trains and evaluates; an attempt resumes from the last state that an earlier one saved.
 
     Args:
         plan: of the sweep.
-        spec: what to do.
+        spec: what to train.
         folder: of the sweep.
-        data: what the proxy reads, shared by all trials.
+        data: of training, shared by all trials.
         device: where to train and evaluate.
-        on_step: called after every step; what it raises ends the trial.
-        progress: called while evaluating; likewise.
-        processes: those that share the trial, connected; each of them gets the result, the first one writes it.
+        on_step: called after every step; an exception from it ends the trial.
+        progress: called during evaluation; likewise.
+        processes: those that share the trial, connected; each of them returns the result, the first one writes it.
 
     Raises:
         DivergedError: if a loss stops being finite.
@@ -116,7 +117,7 @@ def run_trial(
     first = processes.rank == 0
     finished = processes.gather(read_result(own))[0]
     if finished and finished.spec.mixture == spec.mixture and finished.spec.seed == spec.seed:
-        return finished  # an earlier attempt ended just before it could say so
+        return finished  # an earlier attempt ended before it could report it
     state = processes.gather(take_over(own, spec.attempt) if first else own)[0]
     resumed_from = saved_step(state)
     card = trial_card(
@@ -156,7 +157,7 @@ def run_trial(
 
 
 def num_parameters(checkpoint: Path) -> int:
-    """Parameters of the decoder without its table of positions, tied embeddings once."""
+    """Parameters of the decoder without its position embeddings; tied embeddings count once."""
     from safetensors import safe_open
 
     with safe_open(checkpoint / "model.safetensors", framework="pt") as weights:
@@ -167,8 +168,8 @@ def num_parameters(checkpoint: Path) -> int:
 def take_over(folder: Path, attempt: int) -> Path:
     """The state folder of an attempt, with the latest state that earlier attempts saved.
 
-    Each attempt has a folder of its own: the process of an earlier one may only have been suspended and still write
-    into its folder.
+    Each attempt has its own folder: the process of an earlier one may only be suspended, and write into its
+    folder later.
     """
     state = folder / f"state-{attempt}"
     if saved_step(state) or not attempt:
@@ -181,10 +182,10 @@ def take_over(folder: Path, attempt: int) -> Path:
 
 
 def copy_state(source: Path, target: Path) -> None:
-    """Copies a saved state that its owner may replace at any moment: all files are of one save, or it is tried again.
+    """Copies a saved state that its owner may replace at any moment; the copy has the files of one save.
 
     Raises:
-        HarnessError: if it never holds still.
+        HarnessError: if every attempt to copy it was interrupted by a save.
     """
     part = target.with_name(target.name + ".copy")
     for _ in range(_COPIES):
@@ -198,7 +199,7 @@ def copy_state(source: Path, target: Path) -> None:
         except (FileNotFoundError, shutil.Error):
             pass  # replaced in between
         time.sleep(0.1)
-    raise HarnessError(f"{source} changes faster than it can be copied; is another process training there?")
+    raise HarnessError(f"{source} is replaced faster than it can be copied; is another process training there?")
 
 
 def saved_step(state: Path) -> int:
@@ -225,7 +226,7 @@ def _metric(value: Mapping[str, Any]) -> Metric:
 
 
 def _keep_only(folder: Path, checkpoint: Path) -> None:
-    """Of a finished trial the weights stay, states to resume from do not."""
+    """Removes what a finished trial does not need: states to resume from, and other attempts' checkpoints."""
     for path in folder.iterdir():
         if path != checkpoint and path.name.startswith(("state-", "checkpoint-", "job-")):
             if path.is_dir():

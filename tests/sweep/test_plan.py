@@ -10,7 +10,9 @@ from tests.toy_sweep import toy_spec
 
 def test_a_metric_that_no_task_gives_is_refused_before_any_trial(toy, tmp_path):
     wrong = toy_spec(toy, name="wrong", objectives=["cra.t2t.gold_nl"])
-    with pytest.raises(ConfigError, match=r"'cra\.t2t\.gold_nl' is no metric that its task gives. It gives: cra\.t2t"):
+    with pytest.raises(
+        ConfigError, match=r"'cra\.t2t\.gold_nl' is not a metric that its task gives. It gives: cra\.t2t"
+    ):
         start_sweep(wrong, tmp_path / "wrong", load_tracking_config())
     assert not (tmp_path / "wrong" / "sweep.json").exists()
 

@@ -54,7 +54,7 @@ def test_the_design_of_two_parts_names_the_middle_once():
 def test_lower_bounds_shrink_the_simplex():
     points = from_lower_bounds(np.eye(3), [0.1, 0.2, 0.0])
     assert np.allclose(points, [[0.8, 0.2, 0], [0.1, 0.9, 0], [0.1, 0.2, 0.7]])
-    with pytest.raises(ConfigError, match="sum to 1"):
+    with pytest.raises(ConfigError, match="they must sum to less than 1"):
         from_lower_bounds(np.eye(2), [0.5, 0.5])
 
 

@@ -44,7 +44,7 @@ def test_an_unknown_sweep_is_named_with_the_known_ones():
         ({"parts": {"speech": {}}}, "at least two parts; found speech"),
         ({"parts": {"speech": {"min": 0.9, "max": 0.1}, "text": {}}}, "0 ≤ min ≤ max ≤ 1; found 0.9 and 0.1"),
         ({"parts": {"speech": {"max": 0.1}, "text": {}}}, "leave out the uniform mixture"),
-        ({"objectives": ["pelm.t2t.ppl"]}, "'pelm.t2t.ppl' is of no task of the sweep: cra"),
+        ({"objectives": ["pelm.t2t.ppl"]}, "'pelm.t2t.ppl' belongs to no task of the sweep: cra"),
         ({"objectives": []}, "at least one metric key"),
         ({"seeds": [1, 1]}, "seeds must be different"),
         ({"asha": {}, "objectives": ["cra.t2t.gold_nll", "cra.u2t.gold_nll"]}, "asha compares trials by one number"),

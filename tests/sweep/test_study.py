@@ -7,7 +7,7 @@ from harness.tracking.config import load_tracking_config
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
-    with pytest.raises(SweepError, match=r"holds no sweep\.json: no sweep"):
+    with pytest.raises(SweepError, match=r"holds no sweep\.json, so it is not a sweep"):
         open_sweep(tmp_path, load_tracking_config())
-    with pytest.raises(SweepError, match="no sweep"):
+    with pytest.raises(SweepError, match="not a sweep"):
         read_plan(tmp_path)
