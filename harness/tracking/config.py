@@ -20,12 +20,12 @@ _DATABASE_URI = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 
 @dataclass(frozen=True, config=STRICT)
 class StoreConfig:
-    """Where runs are kept.
+    """Where runs are stored.
 
     Attributes:
-        uri: SQLite, PostgreSQL or a tracking server; unset means `$HARNESS_HOME/mlflow/mlflow.db`.
+        uri: SQLite, PostgreSQL or a tracking server; None: `$HARNESS_HOME/mlflow/mlflow.db`.
         experiment: the MLflow experiment that runs belong to.
-        artifact_location: folder or bucket of a new experiment's files; unset means beside the database.
+        artifact_location: folder or bucket of a new experiment's files; None: beside the database.
     """
 
     uri: str | None = None
@@ -61,7 +61,7 @@ class LoggingConfig:
     Attributes:
         flush_every_steps: training metrics of so many steps travel together.
         tables: send the items, for side-by-side comparison of outputs.
-        system_metrics: sample processor, memory and GPU while training.
+        system_metrics: sample CPU, memory and GPU while training.
         registry: put trained checkpoints into the model registry.
     """
 
@@ -76,9 +76,9 @@ class SweepConfig:
     """How workers of a sweep share trials.
 
     Attributes:
-        storage: Optuna's database; unset means SQLite in the sweep's folder.
-        heartbeat_s: seconds between a worker's signs of life.
-        grace_s: silence after which its trial is retried.
+        storage: Optuna's database; None: SQLite in the sweep's folder.
+        heartbeat_s: seconds between a worker's heartbeats.
+        grace_s: seconds without a heartbeat after which its trial is retried.
         max_retry: times a trial is retried.
     """
 

@@ -1,4 +1,4 @@
-"""Results that wait to be sent: noted under `$HARNESS_HOME` until they have arrived."""
+"""A queue of results to be sent, under `$HARNESS_HOME`, from which each is removed when it has arrived."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Sent:
 def log_or_queue(
     result: RunResult, config: TrackingConfig, *, infos: Mapping[str, TaskInfo], folder: Path
 ) -> LoggedRun:
-    """`log_run`, with a note under `$HARNESS_HOME` until the run has arrived, from which `sync` sends it.
+    """`log_run`, with an entry in the queue until the run has arrived, from which `sync` sends it.
 
-    The note is written first: a killed server and a killed harness alike lose nothing.
+    The entry is written first, so that neither a killed server nor a killed harness loses a result.
 
     Raises:
-        TrackingError: as `log_run`; the note stays.
+        TrackingError: as `log_run`; the result stays in the queue.
     """
     with lock_of(_note(result.run_id)):
         note = queue(result.run_id, folder)
@@ -55,14 +55,14 @@ def log_or_queue(
 
 
 def queue(run_id: str, folder: Path) -> Path:
-    """Writes the note from which `sync` sends the results in `folder`; returns its path."""
+    """Puts the results in `folder` into the queue; returns the path of the entry."""
     note = _note(run_id)
     write_json(note, {"run_id": run_id, "folder": str(folder.absolute())})
     return note
 
 
 def unsent() -> list[Path]:
-    """Results folders that wait to be sent."""
+    """Results folders in the queue."""
     notes = (json.loads(path.read_text("utf-8")) for path in sorted(_unsent_folder().glob("*.json")))
     return [Path(note["folder"]) for note in notes]
 
@@ -70,7 +70,7 @@ def unsent() -> list[Path]:
 def sync(
     config: TrackingConfig, infos: Callable[[RunResult], Mapping[str, TaskInfo]], folders: Sequence[Path] = ()
 ) -> Iterator[Sent]:
-    """Sends every run that waits, each once, however many processes send; stops where the store does not answer.
+    """Sends every run of the queue, each once, however many processes send; stops where the store does not answer.
 
     A run that arrived in part before is replaced; so is one that is there already.
 

@@ -124,7 +124,7 @@ def is_registered(name: str) -> bool:
 def fetch_model(config: TrackingConfig, uri: str) -> Path:
     """The card of a registered model, whose checkpoint is copied under `$HARNESS_HOME/registry` once.
 
-    The card's name becomes `<name>-v<version>`, so that two versions can be told apart.
+    The card's name becomes `<name>-v<version>`, so that two versions have different names.
 
     Raises:
         UsageError: if `uri` is neither `models:/name/version` nor `models:/name@alias`.
@@ -147,7 +147,7 @@ def fetch_model(config: TrackingConfig, uri: str) -> Path:
         )
         model_id = version.tags.get(_MODEL_ID)
         if not model_id:
-            raise TrackingError(f"{uri} was not registered by 'harness register': it brings no card.")
+            raise TrackingError(f"{uri} was not registered by 'harness register': it has no card.")
         folder = home() / "registry" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-v{version.version}-{model_id[-12:]}"
         with lock_of(folder):
             if not folder.is_dir():
@@ -162,7 +162,7 @@ def _name_card(path: Path, name: str, uri: str) -> None:
     import yaml
 
     if not path.is_file():
-        raise TrackingError(f"{uri} was not registered by 'harness register': it brings no card.")
+        raise TrackingError(f"{uri} was not registered by 'harness register': it has no card.")
     facts = read_yaml(path)
     if facts.get("name") != name:
         write_text(path, yaml.safe_dump({**facts, "name": name}, sort_keys=False, allow_unicode=True))

@@ -47,7 +47,7 @@ class ResultSender:
             encoding="utf-8",
         )
         self.pid, self._idle = self._process.pid, False
-        with contextlib.suppress(BrokenPipeError):  # said when something is to be sent
+        with contextlib.suppress(BrokenPipeError):  # reported when something is to be sent
             self._write(plain(config))
 
     def send(self, result: RunResult, *, infos: Mapping[str, TaskInfo], folder: Path) -> LoggedRun:
@@ -102,12 +102,12 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the harness, which ends this process
     signal.signal(signal.SIGTERM, _leave)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print must not be taken for an answer
     settings = sys.stdin.readline()
     if not settings:
         return
     config = tracking_config(json.loads(settings), where="tracking settings")
-    with contextlib.suppress(TrackingError):  # said when something is to be sent
+    with contextlib.suppress(TrackingError):  # reported when something is to be sent
         open_store(config)
     for line in sys.stdin:
         print(json.dumps(_answer(config, json.loads(line))), file=answers, flush=True)

@@ -32,7 +32,7 @@ def serve_ui(config: TrackingConfig, *, port: int | None = None, open_browser: b
 
     Args:
         config: its `server` section says where to listen; a free port is taken where the configured one is in use.
-        port: insists on this port.
+        port: this port and no other.
         open_browser: opens the page of the experiment.
 
     Raises:
@@ -45,7 +45,7 @@ def serve_ui(config: TrackingConfig, *, port: int | None = None, open_browser: b
     ensure_schema(config)
     host = config.server.host
     server = UiServer(
-        config, host, _port(host, config.server.port if port is None else port, insisted=port is not None)
+        config, host, _port(host, config.server.port if port is None else port, required=port is not None)
     )
     with server.stopped_on_error(), reported("Opening the tracking store", config):
         client, experiment = open_experiment(config)  # while the server starts
@@ -57,7 +57,7 @@ def serve_ui(config: TrackingConfig, *, port: int | None = None, open_browser: b
     return server
 
 
-def _port(host: str, wanted: int, *, insisted: bool) -> int:
+def _port(host: str, wanted: int, *, required: bool) -> int:
     """`wanted` if it can be listened on, else a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in (wanted, 0):
@@ -66,7 +66,7 @@ def _port(host: str, wanted: int, *, insisted: bool) -> int:
             try:
                 probe.bind((host, candidate))
             except OSError as error:
-                if candidate and not insisted:
+                if candidate and not required:
                     continue
                 raise TrackingError(f"Cannot listen on {host}:{candidate} ({error.strerror}); give another.") from None
             return int(probe.getsockname()[1])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Opens an experiment on its table of runs; without it the page first asks what kind of experiment this is.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-#: Nothing is reported to anybody, and no background jobs run in the server.
+#: No telemetry, and no background jobs in the server.
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -34,12 +34,12 @@ _DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-_LOG_AGAIN = "Results on disk are whole; mend 'tracking.uri' or the server and log them again."
+_LOG_AGAIN = "Results on disk are complete; correct 'tracking.uri' or restart the server, and log them again."
 LOOK_AGAIN = "Check the name, and 'tracking.uri' or the server."
 
 
 class TrackingError(HarnessError):
-    """Something did not reach the tracking store; results on disk are whole."""
+    """Something did not reach the tracking store; results on disk are complete."""
 
 
 class AbsentError(TrackingError):
@@ -55,7 +55,7 @@ class TrackingWarning(UserWarning):
 def ensure_schema(config: TrackingConfig) -> None:
     """Creates the database once, however many processes ask at the same time; a tracking server keeps its own.
 
-    A SQLite file is made under another name and renamed, so that nobody ever sees half a schema.
+    A SQLite file is made under another name and renamed, so that no process sees half a schema.
 
     Raises:
         TrackingError: if it cannot be created.
@@ -68,6 +68,7 @@ def ensure_schema(config: TrackingConfig) -> None:
             _create_schema(config.uri, config)
         elif not _has_content(path):
             with new_path(path) as part:
+                part.unlink(missing_ok=True)  # of a process that was killed and had the same number
                 _create_schema(f"sqlite:///{part}", config)
 
 
@@ -96,7 +97,7 @@ def silence() -> None:
 def reported(action: str, config: TrackingConfig, *, remedy: str = _LOG_AGAIN) -> Iterator[None]:
     """Turns whatever MLflow, its database or the network raise into one clear error."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # how MLflow uses its libraries is not ours to mend
+        warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own use of its libraries
         silence()
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError

@@ -96,7 +96,7 @@ class TrainingLogger:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of a step; one logged at this or a later step already is left out.
 
-        A batch that cannot be sent is kept for the next one, with a `TrackingWarning`: it does not stop the training.
+        A batch that cannot be sent is sent with the next one, with a `TrackingWarning`: it does not stop the training.
         """
         fresh = {key: value for key, value in metrics.items() if step > self._last.get(key, -1)}
         self._last |= dict.fromkeys(fresh, step)
@@ -110,10 +110,10 @@ class TrainingLogger:
                 warnings.warn(str(error), TrackingWarning, stacklevel=2)
 
     def flush(self) -> None:
-        """Sends what is waiting.
+        """Sends the pending metrics.
 
         Raises:
-            TrackingError: if it could not be sent; it stays waiting.
+            TrackingError: if they could not be sent; they stay pending.
         """
         with reported(f"Logging the training run {self.run_id}", self._config):
             while self._pending:

@@ -1,10 +1,9 @@
 """Sweeps in a real SQLite store."""
 
 import pytest
-from mlflow import MlflowClient
 
 from harness.tracking.config import StoreConfig, TrackingConfig
-from harness.tracking.storage import TrackingWarning, ensure_schema
+from harness.tracking.storage import TrackingWarning
 from harness.tracking.sweeps import (
     TrialLabels,
     TrialLogger,
@@ -15,17 +14,6 @@ from harness.tracking.sweeps import (
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return TrackingConfig(tracking=StoreConfig(uri=f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"))
-
-
-@pytest.fixture(scope="module")
-def client(store):
-    ensure_schema(store)
-    return MlflowClient(tracking_uri=store.uri)
 
 
 def runs(client, text):

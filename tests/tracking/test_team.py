@@ -19,7 +19,7 @@ from harness.results import read_results
 from harness.tracking.config import TrackingConfig
 from tests.postgresql import cluster, free_port
 from tests.runs import drawn, written
-from tests.tracking.test_sync import LOG, active, held_sender
+from tests.tracking.senders import LOG, active, held_sender
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
