@@ -18,7 +18,7 @@ from transformers import OPTConfig, OPTForCausalLM
 from harness.corpora.corpus import open_corpus
 from harness.engine.scoring import Scorer
 from harness.evaluation.resume import answer_all, request_digests
-from harness.evaluation.store import Row, RowSet, RowStore
+from harness.evaluation.store import RowSet, RowStore, StoredRow
 from harness.model import load_model
 from harness.segments import Text
 from harness.task import Loglikelihoods, Ranking, RankScore, Request, task_registry
@@ -36,11 +36,11 @@ class TimedStore(RowStore):
         super().__init__(path)
         self.seconds = time.perf_counter() - start
 
-    def get(self, rows: RowSet, requests: Mapping[str, str]) -> dict[str, Row]:
+    def get(self, rows: RowSet, requests: Mapping[str, str]) -> dict[str, StoredRow]:
         """Timed."""
         return self._timed(lambda: RowStore.get(self, rows, requests))
 
-    def put(self, rows: RowSet, found: Mapping[str, Row]) -> None:
+    def put(self, rows: RowSet, found: Mapping[str, StoredRow]) -> None:
         """Timed."""
         self._timed(lambda: RowStore.put(self, rows, found))
 
@@ -85,7 +85,7 @@ def start_up(num_rows: int, num_candidates: int, folder: Path) -> str:
     digests, rng = request_digests(requests, prune=True), np.random.default_rng(0)
     lengths, done = np.full(num_candidates, 20), np.arange(num_candidates) % 3 == 0
     rows = {
-        i: Row(d, Loglikelihoods(-60 * rng.random(num_candidates), lengths, done), {"tokens": 1})
+        i: StoredRow(d, Loglikelihoods(-60 * rng.random(num_candidates), lengths, done), {"tokens": 1})
         for i, d in digests.items()
     }
     path = folder / f"done-{num_candidates}.sqlite3"

@@ -49,8 +49,8 @@ class RankScore:
     """A score that candidates are ranked by: `(loglikelihood − prior) / divisor`, which grows with the loglikelihood.
 
     Attributes:
-        divisor: `"tokens"` for the number of tokens, else one number > 0 for each of the pool; unset means 1.
-        prior: id of an earlier request over the whole pool, whose values are subtracted; unset means nothing.
+        divisor: `"tokens"` for the number of tokens, else one number > 0 for each of the pool; None: 1.
+        prior: id of an earlier request over the whole pool, whose values are subtracted; None: nothing is subtracted.
         tolerance: scores no further apart than this tie, in the score's own unit.
     """
 
@@ -88,7 +88,7 @@ class Request:
         target: modality of the continuations.
         pool: the continuations that requests share; the same tuple object in every request, encoded once.
         chosen: which of the pool, by index.
-        ranking: set where only the gold's rank is wanted; unset asks for every likelihood.
+        ranking: where only the gold's rank is wanted; None: every likelihood.
     """
 
     id: str
@@ -108,7 +108,7 @@ class Loglikelihoods:
         values: sums over continuation tokens (nats, ≤ 0).
         num_tokens: tokens of each continuation.
         complete: False where a value is only an upper bound, of a candidate below the gold under every score of the
-            request's `ranking`; unset means that all are complete. Ranks by these scores are exact all the same.
+            request's `ranking`; None: all are complete. Ranks by these scores are exact either way.
     """
 
     values: NDArray[np.float64]
@@ -118,7 +118,11 @@ class Loglikelihoods:
 
 @dataclass(frozen=True, slots=True)
 class Unscorable:
-    """Why a request has no answer."""
+    """A request without an answer.
+
+    Attributes:
+        reason: why there is none.
+    """
 
     reason: str
 
@@ -128,7 +132,11 @@ Answer = Loglikelihoods | Unscorable
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a procedure found out about one item, as plain JSON values."""
+    """What a procedure computed for one item.
+
+    Attributes:
+        data: as plain JSON values.
+    """
 
     data: Mapping[str, Any]
 
@@ -144,7 +152,7 @@ class Task(Protocol):
     Options: type
 
     def examples(self, corpus: Corpus, options: Any, *, limit: int | None, seed: int) -> Sequence[Any]:
-        """What is asked, drawn from the corpus; each has an `id`."""
+        """The examples, drawn from the corpus; each has an `id`."""
         ...
 
     def requests(self, examples: Sequence[Any], options: Any, *, modalities: frozenset[Modality]) -> Sequence[Request]:
@@ -161,16 +169,16 @@ class Task(Protocol):
 
 
 class Session(Protocol):
-    """What a run lends a procedure."""
+    """What a run gives a procedure to work with."""
 
     #: The model under evaluation.
     model: Model
     #: The split under evaluation.
     corpus: Corpus
-    #: `--limit`; unset takes the task's own number.
+    #: `--limit`; None: the task's own number.
     limit: int | None
     seed: int
-    #: Tokens per batch; changes speed only.
+    #: Tokens per batch; has no effect on results.
     batch_tokens: int
 
     def split(self, name: str) -> Corpus:
@@ -188,26 +196,26 @@ class Session(Protocol):
         *,
         what: str,
     ) -> dict[str, Mapping[str, Any]]:
-        """What is known of each item, or is computed now and kept as it is found, so that a stopped run goes on.
+        """The record of each item, looked up or computed; records are stored as they are found, so that runs resume.
 
         Args:
-            requests: by item, a digest of what is asked of it.
+            requests: by item, a digest of what is requested.
             compute: given the items that this process is to compute, yields each with what was found (JSON values).
             what: names the step in progress reports.
         """
         ...
 
     def attach(self, name: str, content: bytes) -> str:
-        """Puts a file, such as audio, beside the items; returns its path relative to the results folder."""
+        """Adds a file, such as audio, to the results; returns its path relative to the results folder."""
         ...
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProcedurePlan:
     """What a procedure is about to do.
 
     Attributes:
-        examples: what is asked, each with an `id`.
+        examples: the items, each with an `id`.
         protocol: choices beyond the options that can change a number: fingerprints of other models, for example.
         signature: which of these stand in the signature, in short.
     """
@@ -224,11 +232,11 @@ class Procedure(Protocol):
     info: TaskInfo
     Options: type
 
-    def plan(self, session: Session, options: Any) -> Plan:
+    def plan(self, session: Session, options: Any) -> ProcedurePlan:
         """What will be done; cheap, and the same every time."""
         ...
 
-    def run(self, session: Session, plan: Plan, options: Any) -> list[Item]:
+    def run(self, session: Session, plan: ProcedurePlan, options: Any) -> list[Item]:
         """One record per item with every score; an item without carries `failed` with the reason."""
         ...
 

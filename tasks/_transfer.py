@@ -28,7 +28,7 @@ from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import AudioSpan, Segment, Speech, Text
 from harness.stats import bootstrap_ci
-from harness.task import Plan, Session, TaskInfo
+from harness.task import ProcedurePlan, Session, TaskInfo
 
 from ._cells import RESAMPLES, Floats, Statistic, Table, compare, grouped
 from ._transfer_examples import Cell, Example, Training, TransferPlan, permuted, records_of, train_split, transcriber_of
@@ -161,7 +161,7 @@ class TransferTask(ABC):
             test_on=test_on,
         )
 
-    def run(self, session: Session, plan: Plan, options: Any) -> list[Item]:
+    def run(self, session: Session, plan: ProcedurePlan, options: Any) -> list[Item]:
         """Trainings, then one record per utterance, cell and seed; then those of the baselines."""
         if not isinstance(plan, TransferPlan):
             raise TypeError(f"{self.info.name} runs the plan that it made; found {type(plan).__name__}.")

@@ -14,7 +14,7 @@ from harness.errors import CorpusError, UnknownNameError
 from harness.model import Model, read_card
 from harness.results import Item
 from harness.segments import Modality, Segment
-from harness.task import Plan, Session
+from harness.task import ProcedurePlan, Session
 
 from ._transfer_options import TrainOn, TransferOptions
 
@@ -30,7 +30,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class TransferPlan(Plan):
+class TransferPlan(ProcedurePlan):
     """A plan with the utterances to learn and to validate on, and the conditions that the model's modalities allow."""
 
     train: tuple[Example, ...] = ()

@@ -18,7 +18,7 @@ from harness.figures import Figure, HeatMap, Scatter
 from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import DIRECTIONS, Modality, modalities_of
-from harness.task import Plan, Session, TaskInfo
+from harness.task import ProcedurePlan, Session, TaskInfo
 
 from ._directions import direction_grid
 from ._halves import Halves, written
@@ -51,7 +51,7 @@ class Pelm:
     )
     Options = PelmOptions
 
-    def plan(self, session: Session, options: PelmOptions) -> Plan:
+    def plan(self, session: Session, options: PelmOptions) -> ProcedurePlan:
         """The prompts, with the models that judge.
 
         Raises:
@@ -74,7 +74,7 @@ class Pelm:
             _check_units(session.model, transcriber, halves[0], options.transcriber)
             judges["transcriber"] = {"name": transcriber.card.name, "fingerprint": transcriber.fingerprint}
         prompts = digest([[h.id, written(h.prompt), written(h.continuation), h.audio] for h in halves])
-        return Plan(
+        return ProcedurePlan(
             examples=halves,
             protocol={
                 **judges,
@@ -97,7 +97,7 @@ class Pelm:
             },
         )
 
-    def run(self, session: Session, plan: Plan, options: PelmOptions) -> list[Item]:
+    def run(self, session: Session, plan: ProcedurePlan, options: PelmOptions) -> list[Item]:
         """One record per continuation, with its texts and every score, and one per reference."""
         halves: Sequence[Halves] = plan.examples
         directions = possible_directions(options, session.model)

@@ -1,1 +1,1 @@
-"""Evaluation: a model on tasks, from corpus to records; answers are kept as they are found."""
+"""Evaluation: a model on tasks, from corpus to records; answers are stored as they are found."""

@@ -15,9 +15,9 @@ from harness.config import build, digest, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.engine.distributed import ALONE, Processes
 from harness.engine.scoring import Scorer
-from harness.errors import ConfigError, InputError, TaskError
+from harness.errors import ConfigError, TaskError, UsageError
 from harness.evaluation.resume import (
-    Report,
+    StepProgress,
     answer_all,
     answers,
     keep_all,
@@ -27,12 +27,10 @@ from harness.evaluation.resume import (
 )
 from harness.evaluation.store import RowSet, RowStore
 from harness.model import Model, load_model
+from harness.progress import ProgressCallback
 from harness.results import Item, RunResult, TaskResult, attachments_folder, signature
 from harness.task import AnyTask, Procedure, Task, task_registry
 from harness.version import __version__
-
-#: Called with what is being done, items done, items in all.
-Progress = Callable[[str, int, int], None]
 
 _PACKAGES = ("torch", "torchaudio", "transformers", "sentencepiece", "numpy", "scipy", "scikit-learn", "soundfile")
 #: A task that fails on more of its items than this fails as a whole.
@@ -45,11 +43,11 @@ class RunConfig:
 
     Attributes:
         tasks: registered names, or `path.py:OBJECT`.
-        corpus: a corpus name or manifest; unset takes the model card's.
-        split: of the corpus; unset takes its default.
-        limit: items per task; unset takes each task's own number.
+        corpus: a corpus name or manifest; None: the model card's.
+        split: of the corpus; None: its default split.
+        limit: items per task; None: each task's own number.
         seed: of every draw.
-        batch_tokens: tokens per batch; changes speed only.
+        batch_tokens: tokens per batch; has no effect on results.
         settings: options of tasks by task name, as `--set` gave them.
     """
 
@@ -68,14 +66,14 @@ def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, t
     Raises:
         UnknownNameError: if a task is not registered.
         ConfigError: if settings name no task of the run or do not fit a task's options.
-        InputError: if a task is named twice.
+        UsageError: if a task is named twice.
     """
     registry = task_registry()
     loaded: dict[str, tuple[AnyTask, Any]] = {}
     for name in names:
         task = registry.load(name)
         if task.info.name in loaded:
-            raise InputError(f"The task '{task.info.name}' is asked for twice.")
+            raise UsageError(f"The task '{task.info.name}' is named twice.")
         options: Any = build(task.Options, settings.get(task.info.name) or {}, where=f"--set {task.info.name}")
         loaded[task.info.name] = (task, options)
     if strangers := sorted(set(settings) - set(loaded)):
@@ -87,7 +85,7 @@ def evaluate(
     model: Model,
     config: RunConfig,
     *,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     store: RowStore | None = None,
     processes: Processes = ALONE,
 ) -> RunResult:
@@ -96,13 +94,13 @@ def evaluate(
     Args:
         model: what is evaluated.
         config: what is asked for.
-        progress: told of what is done.
-        store: where answers are looked up, and kept as they are found; unset computes all and keeps nothing.
+        progress: called with what is being done, the items done, and the items in all.
+        store: where answers are looked up and stored as they are found; None: everything is computed.
         processes: those that share the work, connected; each of them gets the whole result.
 
     Raises:
         TaskError: if a task could not score enough of its items.
-        InputError: for anything the caller can mend.
+        InputError: for anything the caller can change: names, options, files.
     """
     tasks = load_tasks(config.tasks, config.settings)
     corpus = open_corpus(config.corpus or model.card.corpus, config.split)
@@ -140,10 +138,10 @@ class _Session:
     model: Model
     corpus: Corpus
     config: RunConfig
-    progress: Progress | None
+    progress: ProgressCallback | None
     store: RowStore | None
     processes: Processes
-    #: What records are kept under; a procedure's is known once it has planned.
+    #: What records are stored under; a procedure's is known once it has planned.
     key: RowSet | None = None
     #: Files beside the items, by path relative to the results folder.
     files: dict[str, bytes] = field(default_factory=dict)
@@ -172,18 +170,18 @@ class _Session:
     ) -> dict[str, Mapping[str, Any]]:
         """Known and newly computed records of all items."""
         if self.key is None:
-            raise TypeError(f"{self.name} keeps records before its plan is made.")
+            raise TypeError(f"{self.name} asks for records before its plan is made.")
         report = self.report(f"{self.name}: {what}")
         return keep_all(requests, compute, key=self.key, store=self.store, processes=self.processes, report=report)
 
     def attach(self, name: str, content: bytes) -> str:
-        """Puts a file beside the items."""
+        """Adds a file to the results."""
         path = f"{attachments_folder(self.name)}/{name}"
         self.files[path] = content
         return path
 
-    def report(self, what: str) -> Report | None:
-        """Tells of progress under a name, where somebody listens."""
+    def report(self, what: str) -> StepProgress | None:
+        """A progress callback under a name; None where there is none."""
         return functools.partial(self.progress, what) if self.progress else None
 
 
@@ -297,7 +295,7 @@ def _check_failures(name: str, items: Sequence[Item], scored: Sequence[Item]) ->
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the harness and the packages that can move a number."""
+    """Versions of Python, the harness and the packages that can change a number."""
     found = {"python": platform.python_version(), "harness": __version__}
     for package in _PACKAGES:
         try:

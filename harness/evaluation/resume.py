@@ -1,4 +1,4 @@
-"""Answers to a task's requests: those that the store knows, and the rest, dealt out among the processes of a run.
+"""Answers to a task's requests: those in the store, and the rest, shared among the processes of a run.
 
 Requests are taken in blocks that depend neither on what is known already nor on who computes them. Rounding differs
 between batches, and results must not tell how often a run was stopped or how many processes shared it.
@@ -20,12 +20,12 @@ from harness.engine.scoring import Scorer
 from harness.engine.source import source_digest
 from harness.engine.work import Work
 from harness.errors import TaskError
-from harness.evaluation.store import Row, RowSet, RowStore
+from harness.evaluation.store import RowSet, RowStore, StoredRow
 from harness.model import Model
 from harness.task import Answer, Procedure, Record, Request
 
-#: Told how many requests are answered, of how many.
-Report = Callable[[int, int], None]
+#: Called with how many items are done, and how many there are.
+StepProgress = Callable[[int, int], None]
 
 #: About how many tokens of a candidate are read at first: a few where only ranks are wanted, else all.
 _TOKENS_RANKED, _TOKENS_IN_FULL = 6, 24
@@ -38,17 +38,17 @@ def answer_all(
     key: RowSet,
     store: RowStore | None = None,
     processes: Processes = ALONE,
-    report: Report | None = None,
-) -> dict[str, Row]:
+    report: StepProgress | None = None,
+) -> dict[str, StoredRow]:
     """The row of every request by id, in their order; the same in every process.
 
     Args:
         scorer: computes what is not known.
         requests: those that others are ranked against come before them.
-        key: what the rows are kept under.
-        store: where rows are looked up, and kept as they are found.
+        key: what the rows are stored under.
+        store: where rows are looked up and stored as they are found.
         processes: connected, if several.
-        report: told of what is known from the start and of what this process adds.
+        report: called with what is in the store from the start and what this process adds.
 
     Raises:
         StoreError: if the store cannot be used.
@@ -67,7 +67,7 @@ def answer_all(
     done, total = before, before + sum(map(len, mine))
     if report and done:
         report(done, total)
-    found: dict[str, Row] = {}
+    found: dict[str, StoredRow] = {}
     for block in mine:
         priors = answers({i: row for i in awaited if (row := found.get(i) or known.get(i))})
         rows = _answer_block(scorer, block, priors, digests)
@@ -90,7 +90,7 @@ def keep_all(
     key: RowSet,
     store: RowStore | None = None,
     processes: Processes = ALONE,
-    report: Report | None = None,
+    report: StepProgress | None = None,
 ) -> dict[str, Mapping[str, Any]]:
     """The record of every item by id, in their order; the same in every process.
 
@@ -98,10 +98,10 @@ def keep_all(
         requests: by item, a digest of what is asked of it.
         compute: yields the items that it is given, each with its record, which must not depend on which others are
             computed beside it.
-        key: what the rows are kept under.
-        store: where rows are looked up, and kept as they are found.
+        key: what the rows are stored under.
+        store: where rows are looked up and stored as they are found.
         processes: connected, if several.
-        report: told of what is known from the start and of what this process adds.
+        report: called with what is in the store from the start and what this process adds.
 
     Raises:
         StoreError: if the store cannot be used.
@@ -114,9 +114,9 @@ def keep_all(
     done, total = len(requests) - len(todo), len(requests) - len(todo) + len(mine)
     if report and done:
         report(done, total)
-    found: dict[str, Row] = {}
+    found: dict[str, StoredRow] = {}
     for item, data in compute(mine) if mine else ():
-        found[item] = Row(requests[item], Record(plain(data)))
+        found[item] = StoredRow(requests[item], Record(plain(data)))
         if store:
             store.put(key, {item: found[item]})
         done += 1
@@ -130,12 +130,12 @@ def keep_all(
     return {item: record.data for item in requests if isinstance(record := known[item].answer, Record)}
 
 
-def answers(rows: Mapping[str, Row]) -> dict[str, Answer]:
+def answers(rows: Mapping[str, StoredRow]) -> dict[str, Answer]:
     """The answers in rows of requests."""
     return {item: row.answer for item, row in rows.items() if not isinstance(row.answer, Record)}
 
 
-def total_work(rows: Iterable[Row]) -> dict[str, int]:
+def total_work(rows: Iterable[StoredRow]) -> dict[str, int]:
     """What all rows took together, by what is counted; of a yes or no, whether it holds for all."""
     works = [row.work for row in rows if row.work]
     total: dict[str, int] = {}
@@ -181,15 +181,15 @@ def procedure_version(task: Procedure, model: Model) -> str:
 
 def _answer_block(
     scorer: Scorer, block: Sequence[Request], known: Mapping[str, Answer], digests: Mapping[str, str]
-) -> dict[str, Row]:
+) -> dict[str, StoredRow]:
     scorer.work = Work(shared_prefix=scorer.work.shared_prefix)
     answered = list(scorer.answer(block, known=known))
     work = plain(scorer.work)  # of the block; its first row carries it
-    return {r.id: Row(digests[r.id], a, {} if i else work) for i, (r, a) in enumerate(answered)}
+    return {r.id: StoredRow(digests[r.id], a, {} if i else work) for i, (r, a) in enumerate(answered)}
 
 
 def _blocks(requests: Sequence[Request], awaited: frozenset[str], scorer: Scorer) -> list[list[Request]]:
-    """Consecutive requests that are computed, kept and dealt out together: about a batch of one pool and kind."""
+    """Consecutive requests that are computed, stored and shared out together: about a batch of one pool and kind."""
     blocks: list[list[Request]] = []
     last, tokens = None, 0
     for request in requests:
@@ -227,5 +227,5 @@ def _awaited(requests: Sequence[Request]) -> frozenset[str]:
     return frozenset(s.prior for r in requests if r.ranking for s in r.ranking.scores if s.prior)
 
 
-def _merged(parts: Sequence[dict[str, Row]]) -> dict[str, Row]:
+def _merged(parts: Sequence[dict[str, StoredRow]]) -> dict[str, StoredRow]:
     return {item: row for part in parts for item, row in part.items()}

@@ -1,4 +1,4 @@
-"""Answers already computed, on disk: a run that was stopped goes on where it was, and none is computed twice.
+"""Answers already computed, on disk: a run that was stopped resumes, and nothing is computed twice.
 
 One SQLite file in WAL mode for all models and tasks. Several processes of one machine may read and write it at once.
 """
@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any, TypeVar, get_args
 
 import numpy as np
-from filelock import FileLock
 
 from harness.config import cache_folder
 from harness.errors import HarnessError
+from harness.files import lock_of
 from harness.task import Answer, Record
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class StoreError(HarnessError):
 
 
 class StoreWarning(UserWarning):
-    """A row store was damaged and lies aside now."""
+    """A row store was damaged and was set aside."""
 
 
 class _DamagedRowError(Exception):
@@ -80,7 +80,7 @@ class RowSet:
 
 
 @dataclass(frozen=True)
-class Row:
+class StoredRow:
     """An answer.
 
     Attributes:
@@ -95,7 +95,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoreEntry:
     """Rows of one model, task and corpus, for listings; `used` is when they were last read or written (epoch, s)."""
 
     model: str
@@ -113,7 +113,7 @@ class RowStore:
     A damaged file is renamed to `….corrupt-<n>` with a `StoreWarning`, and an empty one begun.
 
     Args:
-        path: of the database; unset means `rows.sqlite3` in the cache folder.
+        path: of the database; None: `rows.sqlite3` in the cache folder.
 
     Raises:
         StoreError: if it cannot be opened; so do all methods if it can no longer be read or written.
@@ -121,7 +121,7 @@ class RowStore:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_folder() / "rows.sqlite3"
-        self._pending: dict[RowSet, dict[str, Row]] = {}
+        self._pending: dict[RowSet, dict[str, StoredRow]] = {}
         self._committed = time.monotonic()
         self._connection = self._open()
 
@@ -140,11 +140,11 @@ class RowStore:
         finally:
             self._connection.close()
 
-    def get(self, rows: RowSet, requests: Mapping[str, str]) -> dict[str, Row]:
+    def get(self, rows: RowSet, requests: Mapping[str, str]) -> dict[str, StoredRow]:
         """The rows known for `requests`, item ids with digests of what is asked, in their order."""
         self.commit()
 
-        def read(connection: sqlite3.Connection) -> dict[str, Row]:
+        def read(connection: sqlite3.Connection) -> dict[str, StoredRow]:
             found = connection.execute(
                 "SELECT item, request, row FROM rows JOIN sets ON set_id = id WHERE "
                 "fingerprint = ? AND protocol = ? AND corpus_digest = ? AND scoring = ?",
@@ -157,7 +157,7 @@ class RowStore:
 
         return self._attempt(read)
 
-    def put(self, rows: RowSet, found: Mapping[str, Row]) -> None:
+    def put(self, rows: RowSet, found: Mapping[str, StoredRow]) -> None:
         """Adds rows by item id, in place of those that these items had.
 
         They reach the disk with the first call half a second or more after the last commit, or by `commit`.
@@ -186,14 +186,14 @@ class RowStore:
             self._pending.clear()
         self._committed = time.monotonic()
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[StoreEntry]:
         """What is there, by model, task and corpus."""
         self.commit()
         query = (
             "SELECT model, fingerprint, task, corpus, COUNT(*), SUM(LENGTH(row)), MAX(used) FROM rows JOIN sets "
             "ON set_id = id GROUP BY model, fingerprint, task, corpus ORDER BY model, fingerprint, task, corpus"
         )
-        return self._attempt(lambda connection: [Entry(*row) for row in connection.execute(query)])
+        return self._attempt(lambda connection: [StoreEntry(*row) for row in connection.execute(query)])
 
     def clear(self, *, model: str | None = None, task: str | None = None) -> int:
         """Removes the rows of a model (by name or fingerprint) and a task, by default of all; returns how many."""
@@ -219,7 +219,7 @@ class RowStore:
             if not _is_damage(error):
                 raise _unusable(self.path, error) from error
             self._connection.close()
-            with FileLock(f"{self.path}.lock"):
+            with lock_of(self.path):
                 self._set_aside(str(error))
             self._connection = self._open()
         try:
@@ -242,7 +242,7 @@ class RowStore:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Two processes must neither make the tables at once nor set the same file aside twice.
-            with FileLock(f"{self.path}.lock"):
+            with lock_of(self.path):
                 if reason := _damage(self.path):
                     self._set_aside(reason)
                 return _connect(self.path)
@@ -257,7 +257,7 @@ class RowStore:
             file = Path(f"{self.path}{suffix}")
             if file.exists():
                 file.rename(f"{aside}{suffix}")
-        message = f"The row store {self.path} is damaged ({reason}); it lies now at {aside}, and an empty one is begun."
+        message = f"The row store {self.path} is damaged ({reason}); it was moved to {aside}, and an empty one is used."
         warnings.warn(message, StoreWarning, stacklevel=2)
 
 
@@ -316,12 +316,12 @@ def _is_damage(error: Exception) -> bool:
 
 def _unusable(path: Path, error: Exception) -> StoreError:
     return StoreError(
-        f"The row store {path} cannot be used: {error}. Free or mend the place, set HARNESS_CACHE to another folder, "
+        f"The row store {path} cannot be used: {error}. Make room or repair it, set HARNESS_CACHE to another folder, "
         "or run with --no-cache."
     )
 
 
-def _encode(row: Row) -> bytes:
+def _encode(row: StoredRow) -> bytes:
     """A row as compressed bytes: a JSON header, then its arrays exactly as they are in memory."""
     values = {f.name: getattr(row.answer, f.name) for f in dataclasses.fields(row.answer)}
     arrays = {name: np.ascontiguousarray(v) for name, v in values.items() if isinstance(v, np.ndarray)}
@@ -336,7 +336,7 @@ def _encode(row: Row) -> bytes:
     return zlib.compress(body, 1)
 
 
-def _decode(request: str, blob: bytes) -> Row:
+def _decode(request: str, blob: bytes) -> StoredRow:
     try:
         body = zlib.decompress(blob)  # whose checksum finds what SQLite does not look at
         end = 4 + int.from_bytes(body[:4], "little")
@@ -345,6 +345,6 @@ def _decode(request: str, blob: bytes) -> Row:
         for name, dtype, shape in header["arrays"]:
             array = np.frombuffer(body, dtype, count=int(np.prod(shape)), offset=end).reshape(shape).copy()
             values[name], end = array, end + array.nbytes
-        return Row(request, _ANSWERS[header["kind"]](**values), header["work"])
+        return StoredRow(request, _ANSWERS[header["kind"]](**values), header["work"])
     except (zlib.error, KeyError, TypeError, ValueError) as error:
         raise _DamagedRowError(f"a row does not read back: {error!r}") from error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config import flatten
-from harness.errors import InputError, UnknownNameError
+from harness.errors import ComparisonError, UnknownNameError
 from harness.report.item_values import ItemValues, item_values
 from harness.report.labels import labels_of, registered_tasks
 from harness.results import Metric, RunResult, TaskResult, headline
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: A corrected p-value below this is called significant.
 ALPHA = 0.05
-#: Parts of a task's protocol that say which items were asked, not how.
+#: Parts of a task's protocol that say which items were used, not how.
 _WHICH_ITEMS = ("corpus", "corpus_digest", "split", "n", "examples", "seed")
 
 
@@ -58,7 +58,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ComparisonCell:
     """One run's metric: its number, its difference to the baseline, whether no other run is better."""
 
     metric: Metric
@@ -67,14 +67,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ComparisonRow:
     """One metric over all runs; None where a run lacks it."""
 
     key: str
     task: str
     higher_is_better: bool | None
     chance: float | None
-    entries: tuple[Entry | None, ...]
+    entries: tuple[ComparisonCell | None, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Comparison:
 
     labels: tuple[str, ...]
     baseline: int
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     signatures: tuple[Mapping[str, str], ...]
     differing: Mapping[str, tuple[str, ...]]
     num_tests: int
@@ -147,20 +147,20 @@ def compare(
         num_resamples: bootstrap replicates, and random flips.
 
     Raises:
-        InputError: if protocols differ and `force` is not set, naming the fields; if there are fewer than two runs;
-            if stored items do not average to the stored metrics.
+        ComparisonError: if protocols differ and `force` is False, naming the fields; if there are fewer than two runs.
+        ResultsError: if stored items do not average to the stored metrics.
         UnknownNameError: if a pattern fits no metric.
     """
     labels = labels_of(results, [r.run_id for r in results]) if labels is None else labels
     tasks = registered_tasks(results) if tasks is None else tasks
     if len(results) < 2:
-        raise InputError(f"A comparison needs at least two runs; found {len(results)}.")
+        raise ComparisonError(f"A comparison needs at least two runs; found {len(results)}.")
     differing = _differing(results, labels, baseline)
     if differing and not force:
         lines = [f"  {label}: {'; '.join(fields)}" for label, fields in differing.items()]
-        raise InputError(
-            f"These runs do not answer the same question as {labels[baseline]}:\n" + "\n".join(lines) + "\n"
-            "Run all of them with one protocol, or compare them all the same with --force, which marks them."
+        raise ComparisonError(
+            f"These runs do not have the protocol of {labels[baseline]}:\n" + "\n".join(lines) + "\n"
+            "Run all of them with one protocol, or compare them anyway with --force, which marks them."
         )
     keys = _keys(results, tasks, metrics)
     values = [item_values(result, tasks) for result in results]
@@ -171,21 +171,21 @@ def compare(
     for key, task in keys.items():
         found = [_metric(r, task, key) for r in results]
         base = found[baseline]
-        entries: list[Entry | None] = []
+        entries: list[ComparisonCell | None] = []
         for i, metric in enumerate(found):
             if metric is None:
                 entries.append(None)
             elif i == baseline or base is None:
-                entries.append(Entry(metric))
+                entries.append(ComparisonCell(metric))
             elif (key, i) in paired:
-                entries.append(Entry(metric, _tested(paired[key, i], corrected[f"{key}\n{i}"])))
+                entries.append(ComparisonCell(metric, _tested(paired[key, i], corrected[f"{key}\n{i}"])))
             else:
-                entries.append(Entry(metric, _untested(metric, base)))
+                entries.append(ComparisonCell(metric, _untested(metric, base)))
         first = next(m for m in found if m is not None)
         marked = {
             i for i, label in enumerate(labels) if any(f.startswith(f"{task}.") for f in differing.get(label, ()))
         }
-        rows.append(Row(key, task, first.higher_is_better, first.chance, _with_best(entries, first, marked)))
+        rows.append(ComparisonRow(key, task, first.higher_is_better, first.chance, _with_best(entries, first, marked)))
     signatures = tuple({name: t.signature for name, t in r.tasks.items()} for r in results)
     return Comparison(
         tuple(labels), baseline, tuple(rows), signatures, differing, len(tested), num_resamples, seed
@@ -201,7 +201,7 @@ def alone(result: RunResult, label: str, *, tasks: Mapping[str, AnyTask], metric
     rows = []
     for key, task in _keys([result], tasks, metrics).items():
         metric = result.tasks[task].metrics[key]
-        rows.append(Row(key, task, metric.higher_is_better, metric.chance, (Entry(metric),)))
+        rows.append(ComparisonRow(key, task, metric.higher_is_better, metric.chance, (ComparisonCell(metric),)))
     signatures = ({name: t.signature for name, t in result.tasks.items()},)
     return Comparison((label,), 0, tuple(rows), signatures, {}, num_tests=0, num_resamples=0, seed=0)
 
@@ -250,7 +250,9 @@ def _metric(result: RunResult, task: str, key: str) -> Metric | None:
     return result.tasks[task].metrics.get(key) if task in result.tasks else None
 
 
-def _with_best(entries: Sequence[Entry | None], metric: Metric, marked: set[int]) -> tuple[Entry | None, ...]:
+def _with_best(
+    entries: Sequence[ComparisonCell | None], metric: Metric, marked: set[int]
+) -> tuple[ComparisonCell | None, ...]:
     """A run of another protocol cannot be the best."""
     values = [e.metric.value for i, e in enumerate(entries) if e and i not in marked]
     if metric.higher_is_better is None or len(values) < 2:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.config import plain
-from harness.report.compare import ALPHA, Comparison, Difference, Entry, Row
+from harness.report.compare import ALPHA, Comparison, ComparisonCell, ComparisonRow, Difference
 from harness.report.tables import Table, blocks, bounds_text, decimals, number, p_text, parts_of
 
 
@@ -32,7 +32,7 @@ def comparison_notes(c: Comparison) -> list[str]:
             "~ unpaired: no mean over items, or other items; interval from the two runs' own intervals, no test"
         )
     for label, fields in c.differing.items():
-        notes.append(f"† {label} answers another question: {'; '.join(fields)}")
+        notes.append(f"† {label} has another protocol: {'; '.join(fields)}")
     return notes
 
 
@@ -121,12 +121,12 @@ def run_heads(c: Comparison) -> list[str]:
     ]
 
 
-def row_decimals(row: Row) -> int:
+def row_decimals(row: ComparisonRow) -> int:
     """How many decimals the numbers of a row get."""
     return decimals(e.metric.value for e in row.entries if e)
 
 
-def _value(e: Entry, best: tuple[str, str], digits: int) -> str:
+def _value(e: ComparisonCell, best: tuple[str, str], digits: int) -> str:
     before, after = best if e.best else ("", "")
     return f"{before}{number(e.metric.value, digits)}{bounds_text(e.metric.ci95, digits)}{after}"
 
@@ -141,11 +141,11 @@ def difference_text(d: Difference, digits: int) -> str:
     return f"{head} {p_text(d.p_corrected)}{'*' if d.significant else mde}"
 
 
-def better(row: Row) -> str:
+def better(row: ComparisonRow) -> str:
     """Which way is better: high, low or neither."""
     return "" if row.higher_is_better is None else "high" if row.higher_is_better else "low"
 
 
-def chance(row: Row) -> str:
+def chance(row: ComparisonRow) -> str:
     """The level of chance, empty where there is none."""
     return "" if row.chance is None else number(row.chance, row_decimals(row))

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterable
 
-from harness.report.compare import Comparison, Entry, Row
+from harness.report.compare import Comparison, ComparisonCell, ComparisonRow
 from harness.report.comparison_tables import (
     RECORD,
     better,
@@ -19,14 +19,14 @@ from harness.report.comparison_tables import (
     row_decimals,
     run_heads,
 )
-from harness.report.leaderboard import Board, board_table
+from harness.report.leaderboard import Leaderboard, board_table
 from harness.report.tables import bounds_text, number
 
 
 def comparison_markdown(c: Comparison) -> str:
     """A table of Markdown, the best in bold."""
 
-    def cell(e: Entry | None, digits: int) -> str:
+    def cell(e: ComparisonCell | None, digits: int) -> str:
         if e is None:
             return "–"
         value = number(e.metric.value, digits)
@@ -34,7 +34,7 @@ def comparison_markdown(c: Comparison) -> str:
         below = f"<br>{_md_text(difference_text(e.difference, digits))}" if e.difference else ""
         return f"{head}{bounds_text(e.metric.ci95, digits)}{below}"
 
-    def cells(row: Row) -> list[str]:
+    def cells(row: ComparisonRow) -> list[str]:
         return [cell(e, row_decimals(row)) for e in row.entries]
 
     lines = [
@@ -58,14 +58,14 @@ def _md_text(text: str) -> str:
 def comparison_latex(c: Comparison) -> str:
     """A `table` for the package booktabs, the best in bold."""
 
-    def top(e: Entry | None, digits: int) -> str:
+    def top(e: ComparisonCell | None, digits: int) -> str:
         if e is None:
             return "--"
         value = number(e.metric.value, digits)
         value = f"\\textbf{{{value}}}" if e.best else value
         return value + (f" {{\\scriptsize {tex(bounds_text(e.metric.ci95, digits).strip())}}}" if e.metric.ci95 else "")
 
-    def below(e: Entry | None, digits: int) -> str:
+    def below(e: ComparisonCell | None, digits: int) -> str:
         return f"{{\\scriptsize {tex(difference_text(e.difference, digits))}}}" if e and e.difference else ""
 
     lines = []
@@ -113,7 +113,7 @@ def comparison_csv(c: Comparison) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def board_markdown(board: Board) -> str:
+def board_markdown(board: Leaderboard) -> str:
     """A leaderboard in Markdown."""
     table = board_table(board)
     aligned = ["---" if i in table.left else "---:" for i in range(len(table.columns))]

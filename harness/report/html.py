@@ -15,12 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from harness.config import flatten, plain
-from harness.errors import InputError
+from harness.errors import ComparisonError
 from harness.report import comparison_tables, svg, tables
 from harness.report.compare import Comparison, alone, compare
 from harness.report.figures import Drawing, drawings, figures_of
 from harness.report.labels import task_names
-from harness.report.leaderboard import Board, board_table
+from harness.report.leaderboard import Leaderboard, board_table
 from harness.report.payload import Audio, AudioFiles, payload
 from harness.results import RunResult
 from harness.task import AnyTask
@@ -31,7 +31,7 @@ def comparison_page(c: Comparison) -> str:
     return _render("comparison.html", title=comparison_tables.comparison_title(c), table=_rows(c), c=c)
 
 
-def leaderboard_page(boards: Sequence[Board], experiment: str) -> str:
+def leaderboard_page(boards: Sequence[Leaderboard], experiment: str) -> str:
     """Leaderboards of an experiment as a page."""
     found = [(board, board_table(board)) for board in boards]
     return _render("leaderboard.html", title=f"Leaderboard of {experiment}", tables=found)
@@ -59,10 +59,12 @@ def report_page(
         force: takes runs whose protocols differ, and marks them.
 
     Raises:
-        InputError: if there are more runs than can be told apart, or their protocols differ and `force` is not set.
+        ComparisonError: if there are more runs than colors, or their protocols differ and `force` is False.
     """
     if len(results) > svg.NUM_SERIES:
-        raise InputError(f"A report tells {svg.NUM_SERIES} runs apart; found {len(results)}. Choose some of them.")
+        raise ComparisonError(
+            f"A report has colors for {svg.NUM_SERIES} runs; found {len(results)}. Choose some of them."
+        )
     if len(results) == 1:
         summary = alone(results[0], labels[0], tasks=tasks)
         everything = alone(results[0], labels[0], tasks=tasks, metrics=["*"])
@@ -126,10 +128,7 @@ def _environment() -> Environment:
 
 def _raw(name: str) -> Markup:
     """A style sheet or script of ours, as it is."""
-    loader = _environment().loader
-    if loader is None:
-        raise InputError("The templates of the harness are missing; reinstall sutlm-harness.")
-    return Markup(loader.get_source(_environment(), name)[0])
+    return Markup((Path(__file__).parent / "templates" / name).read_text("utf-8"))
 
 
 def _pretty(value: Any) -> str:

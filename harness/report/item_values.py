@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.config import build
-from harness.errors import InputError
+from harness.errors import ResultsError
 from harness.results import Item, RunResult, TaskResult
 from harness.task import AnyTask, ItemMetrics
 
@@ -40,7 +40,7 @@ def _check_means(result: RunResult, task: TaskResult, values: ItemValues) -> Non
         mean = math.fsum(column.values()) / len(column)
         if metric is None or abs(mean - metric.value) > 1e-6 * max(1.0, abs(mean)):
             stored = "nothing" if metric is None else f"{metric.value:g}"
-            raise InputError(
+            raise ResultsError(
                 f"The items of run {result.run_id} average to {key} = {mean:g}, but results.json says {stored}: one of "
                 "the two files was changed. Run it again."
             )

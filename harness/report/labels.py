@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.errors import InputError, UnknownNameError
+from harness.errors import ComparisonError, UnknownNameError
 from harness.results import RunResult
 from harness.task import AnyTask, task_registry
 
@@ -32,7 +32,8 @@ def find_baseline(wanted: str | None, results: Sequence[RunResult], names: Seque
     """Which of the runs `wanted` names, by the name it was given, its model, its run id or its folder.
 
     Raises:
-        InputError: if none has the name, or several.
+        ComparisonError: if several have the name.
+        UnknownNameError: if none has it.
     """
     if wanted is None:
         return 0
@@ -46,7 +47,9 @@ def find_baseline(wanted: str | None, results: Sequence[RunResult], names: Seque
         if len(found) == 1:
             return found[0]
         if found:
-            raise InputError(f"'{wanted}' is the name of {len(found)} of these runs; name the baseline by its folder.")
+            raise ComparisonError(
+                f"'{wanted}' is the name of {len(found)} of these runs; name the baseline by its folder."
+            )
     raise UnknownNameError("run among these", wanted, labels_of(results, names))
 
 

@@ -25,7 +25,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Board:
+class Leaderboard:
     """All models under one protocol of one task, the best first; `signature` is the protocol without the model."""
 
     task: str
@@ -37,7 +37,7 @@ class Board:
 
 def leaderboard(
     runs: Sequence[tuple[RunResult, float]], *, tasks: Mapping[str, AnyTask], by: str | None = None
-) -> list[Board]:
+) -> list[Leaderboard]:
     """A board for each task and protocol, of each model the latest run.
 
     Args:
@@ -64,7 +64,7 @@ def leaderboard(
 
 def _board(
     name: str, pairs: Sequence[tuple[TaskResult, Standing]], tasks: Mapping[str, AnyTask], by: str | None
-) -> Board:
+) -> Leaderboard:
     found = {key: metric for task, _ in pairs for key, metric in task.metrics.items()}
     keys = tuple(headline(found, tasks[name].info.headline) if name in tasks else found)
     first = by if by in found else next((k for k in keys if found[k].higher_is_better is not None), keys[0])
@@ -74,10 +74,10 @@ def _board(
         key=lambda s: (sign * s.metrics[first].value if first in s.metrics else math.inf, s.model),
     )
     parts = [p for p in pairs[0][0].signature.split("|") if not p.startswith(("model:", "harness:"))]
-    return Board(name, "|".join(parts), keys if first in keys else (first, *keys), first, tuple(standings))
+    return Leaderboard(name, "|".join(parts), keys if first in keys else (first, *keys), first, tuple(standings))
 
 
-def board_table(board: Board) -> Table:
+def board_table(board: Leaderboard) -> Table:
     """A leaderboard as a table: the best first."""
     digits = {k: decimals(s.metrics[k].value for s in board.standings if k in s.metrics) for k in board.keys}
     rows = tuple(
@@ -89,7 +89,7 @@ def board_table(board: Board) -> Table:
     return Table(f"{board.signature}; best first by {board.by}", columns, rows, left=frozenset({1, last}))
 
 
-def board_blocks(board: Board, width: int) -> list[Table]:
+def board_blocks(board: Leaderboard, width: int) -> list[Table]:
     """The table in as many parts, each with some of the metrics, as it takes to fit `width` characters."""
     table = board_table(board)
     return parts_of(table, blocks(table, width, first=2))

@@ -25,7 +25,7 @@ _GROUPS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ProtocolChange:
     """A field of `protocol.json` that differs between two runs; a side that lacks it has `"absent"`."""
 
     group: str
@@ -59,7 +59,7 @@ class Why:
     """In what two runs differ, and where it shows most."""
 
     labels: tuple[str, str]
-    changes: tuple[Change, ...]
+    changes: tuple[ProtocolChange, ...]
     items: tuple[ItemChange, ...] = field(default=())
 
 
@@ -75,7 +75,7 @@ def why(a: RunResult, b: RunResult, labels: tuple[str, str], *, tasks: Mapping[s
         group = next((g for g, prefix in _GROUPS if name.startswith(prefix)), None)
         x, y = mine.get(name, "absent"), theirs.get(name, "absent")
         if group and x != y:
-            changes.append(Change(group, name, x, y))
+            changes.append(ProtocolChange(group, name, x, y))
     order = list(dict.fromkeys(group for group, _ in _GROUPS))
     changes.sort(key=lambda c: order.index(c.group))
     items = [change for task in a.tasks if task in b.tasks for change in _item_changes(a, b, task, tasks)[:top]]

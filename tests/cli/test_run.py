@@ -32,7 +32,7 @@ def test_full_scores_is_an_option_of_the_tasks_that_have_it():
     ("words", "message"),
     [
         (["--model", "sutlm-tiny", "--tasks", ","], "',' names nothing; give names separated by commas."),
-        (["--model", "sutlm-tiny", "--tasks", "cra,cra"], "The task 'cra' is asked for twice."),
+        (["--model", "sutlm-tiny", "--tasks", "cra,cra"], "The task 'cra' is named twice."),
         (["--model", "sutlm-tinyy", "--tasks", "cra"], "'sutlm-tiny'"),
         (["--model", "sutlm-tiny", "--tasks", "cra", "--set", "pelm.n=3"], "no task of this run has that name"),
         (["--model", "sutlm-tiny", "--tasks", "cra", "--set", "cra.nn=3"], "unknown key 'nn'"),

@@ -208,7 +208,7 @@ def test_settings_that_fit_no_task_are_refused(run, settings, message):
 def test_tasks_are_checked_before_anything_is_computed(count):
     with pytest.raises(UnknownNameError, match=r"no task called 'craa'.*'cra'"):
         load_tasks([count, "craa"], {})
-    with pytest.raises(InputError, match="'count' is asked for twice"):
+    with pytest.raises(InputError, match="'count' is named twice"):
         load_tasks([count, count], {})
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.evaluation import store as store_module
-from harness.evaluation.store import Row, RowSet, RowStore, StoreError, StoreWarning
+from harness.evaluation.store import RowSet, RowStore, StoredRow, StoreError, StoreWarning
 from harness.task import Loglikelihoods, Unscorable
 
 ROWS = RowSet("weights", "protocol", "utterances", "engine", model="toy", task="cra", corpus="demo:test")
@@ -22,7 +22,7 @@ def answer(seed=0, n=5):
 
 
 def row(seed=0):
-    return Row("asked", answer(seed))
+    return StoredRow("asked", answer(seed))
 
 
 def asked(*items):
@@ -68,7 +68,7 @@ def store(path):
 )
 def test_answers_come_back_bit_for_bit(path, value):
     with RowStore(path) as first:
-        first.put(ROWS, {"a": Row("asked", value, {"tokens": 7, "shared_prefix": True})})
+        first.put(ROWS, {"a": StoredRow("asked", value, {"tokens": 7, "shared_prefix": True})})
     with RowStore(path) as second:
         found = second.get(ROWS, asked("a", "b"))
     assert list(found) == ["a"]
@@ -132,7 +132,7 @@ def test_rows_are_committed_together_but_within_half_a_second(path, store, monke
 
 def test_many_rows_do_not_wait(path, store):
     store.commit()
-    store.put(ROWS, {str(i): Row("asked", Unscorable("")) for i in range(1000)})
+    store.put(ROWS, {str(i): StoredRow("asked", Unscorable("")) for i in range(1000)})
     with RowStore(path) as other:
         assert len(other.get(ROWS, asked(*map(str, range(1000))))) == 1000
 
@@ -153,14 +153,14 @@ def test_leaving_commits_even_after_an_error(path):
 _WRITER = """
 import sys
 from pathlib import Path
-from harness.evaluation.store import Row, RowSet, RowStore
+from harness.evaluation.store import StoredRow, RowSet, RowStore
 from harness.task import Unscorable
 rows = RowSet("weights", "protocol", "utterances", "engine", model="toy", task="cra", corpus="demo:test")
 with RowStore(Path(sys.argv[1])) as store:
     print("ready", flush=True)
     sys.stdin.read()
     for i in range(200):
-        store.put(rows, {f"{sys.argv[2]}/{i}": Row("asked", Unscorable(sys.argv[2]))})
+        store.put(rows, {f"{sys.argv[2]}/{i}": StoredRow("asked", Unscorable(sys.argv[2]))})
         store.commit()
 """
 

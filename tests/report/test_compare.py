@@ -168,7 +168,7 @@ def test_force_marks_them_and_pairs_only_the_same_items():
     assert not any(e.best for e in row(found).entries)  # only one run answers the baseline's question
     text = comparison_tables.comparison_table(found).plain()
     assert "b †" in text
-    assert "† b answers another question: cra.examples is others, not utterances" in text
+    assert "† b has another protocol: cra.examples is others, not utterances" in text
 
 
 def test_one_run_is_no_comparison(runs):

@@ -55,7 +55,7 @@ class TestReport:
         assert "other †" in page(mixed, force=True)
 
     def test_too_many_runs_cannot_be_told_apart(self, runs):
-        with pytest.raises(InputError, match="tells 8 runs apart; found 9"):
+        with pytest.raises(InputError, match="has colors for 8 runs; found 9"):
             page([runs[0]] * 9)
 
     def test_the_same_runs_give_the_same_bytes(self, runs, text):

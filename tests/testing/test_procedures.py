@@ -10,7 +10,7 @@ LENGTHS = """
 from pydantic.dataclasses import dataclass
 from harness.config import STRICT
 from harness.results import Item, Metric
-from harness.task import Plan, TaskInfo
+from harness.task import ProcedurePlan, TaskInfo
 
 @dataclass(frozen=True, config=STRICT)
 class Options:
@@ -21,7 +21,8 @@ class Lengths:
     Options = Options
 
     def plan(self, session, options):
-        return Plan(session.corpus.utterances[: session.limit or options.n], {"counted": "letters"}, {"by": "hand"})
+        utterances = session.corpus.utterances[: session.limit or options.n]
+        return ProcedurePlan(utterances, {"counted": "letters"}, {"by": "hand"})
 
     def run(self, session, plan, options):
         texts = {u.id: u.text for u in plan.examples}
