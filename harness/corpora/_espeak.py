@@ -1,4 +1,4 @@
-"""Speech by eSpeak NG with exact word times, in processes of its own.
+"""Speech by eSpeak NG with exact word times, in separate processes.
 
 Run as `python -m harness.corpora._espeak`, it reads jobs from standard input and answers on standard output, one
 line of JSON each. A process of its own because eSpeak is not thread-safe, because another user of the library in
@@ -110,7 +110,7 @@ def check_variant(voice: str, data: Path) -> None:
 def synthesize(text: str, *, voice: str, rate: int, pitch: int) -> tuple[npt.NDArray[np.int16], Spoken]:
     """The samples of one utterance and its word times; not thread-safe.
 
-    The library is loaded anew for each utterance and its noise seeded: eSpeak keeps wave phases and seeds its noise
+    The library is loaded again for each utterance and its noise is seeded: eSpeak keeps wave phases and seeds its noise
     from the clock, so that otherwise an utterance's samples would depend on those spoken before it and on the time.
 
     Raises:

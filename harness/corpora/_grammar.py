@@ -1,9 +1,9 @@
 """The sentences of the demo corpus: two clauses about one person, one place and one topic, labeled by construction.
 
 The second clause names the person, the place and the topic again, mostly in the same words, else in others (surname for
-first name, "portuguese" for "lisbon", "pastries" for "sourdough"), so that each of the three alone tells much of which
-second half belongs to a first half. So does what is thought of them: the second clause mostly takes up the evaluation
-of the first in the same word, and where it does not agree turns it by "never".
+first name, "portuguese" for "lisbon", "pastries" for "sourdough"), so that each of the three alone says much about
+which second half belongs to a first half. So does sentiment: the second clause mostly repeats the evaluative word of
+the first, and negates it by "never" where it does not agree.
 
 Triples of person, place and topic belong to one split only, hence no two splits share a half.
 """
@@ -48,7 +48,7 @@ _TRIES = 25
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One labeled sentence; cuts that leave `cut_low` to `cut_high` words before them keep the halves dependent."""
+    """One labeled sentence; cuts after `cut_low` to `cut_high` words give halves that depend on each other."""
 
     text: str
     sentiment: str
@@ -59,7 +59,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Some words, their entity label, and whether they tell of the person, the place or the topic."""
+    """Some words, their entity label, and whether they name the person, the place or the topic."""
 
     text: str
     label: str | None = None
@@ -137,7 +137,7 @@ def _length(pieces: Sequence[_Piece]) -> int:
 
 
 def _keys(pieces: Sequence[_Piece]) -> list[int]:
-    """The positions of the words that tell of person, place or topic."""
+    """The positions of the words that name person, place or topic."""
     keys = [piece.key for piece in pieces for _ in piece.words]
     return [i for i, key in enumerate(keys) if key]
 
@@ -285,7 +285,7 @@ def _wheres(rng: Random, triple: _Triple) -> tuple[str, str]:
 
 
 def _middle(rng: Random, *, contrast: bool) -> list[_Piece]:
-    """What stands between the clauses: a connective with some time, place, price or the like around it."""
+    """The words between the clauses: a connective with some time, place, price or the like around it."""
     connective = rng.choice(("but", "yet", "although") if contrast else ("and", "while", "because", "and", "but"))
     early = _filler(rng.choice(_BEFORE_CONNECTIVE), rng) if rng.random() < 0.55 else []
     late = _filler(rng.choice(_AFTER_CONNECTIVE), rng) if rng.random() < 0.55 else []

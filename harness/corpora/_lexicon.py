@@ -6,12 +6,16 @@ from typing import Literal, NamedTuple
 
 
 class Place(NamedTuple):
+    """A city, its country, and the adjective of the country."""
+
     city: str
     country: str
     norp: str
 
 
 class Topic(NamedTuple):
+    """Words about one occupation."""
+
     agent: str
     nouns: tuple[str, ...]
     verbs: tuple[str, ...]

@@ -31,7 +31,7 @@ def read_textgrid(path: Path, *, tier: str = "words") -> list[Word]:
     MFA writes it, counts as `words`.
 
     Raises:
-        CorpusError: naming file and line, if the file is no TextGrid or has not exactly one such tier.
+        CorpusError: naming file and line, if the file is not a TextGrid or has not exactly one such tier.
     """
     tokens = _Tokens(path)
     if not tokens.text().startswith("ooTextFile") or tokens.text() != "TextGrid":
@@ -60,7 +60,7 @@ def _read_tier(tokens: _Tokens, kind: str) -> list[Word]:
             tokens.text()
         return []
     if kind != "IntervalTier":
-        raise CorpusError(f"{tokens.where()}: '{kind}' is no kind of tier (IntervalTier or TextTier).")
+        raise CorpusError(f"{tokens.where()}: '{kind}' is not a kind of tier (IntervalTier or TextTier).")
     words = []
     for _ in range(tokens.count()):
         start, end = tokens.span()
@@ -179,7 +179,7 @@ def read_alignment_list(path: Path) -> dict[str, list[Word]]:
                 f"{where}: expected 'id \"WORD,WORD\" \"end,end\"' with as many ends as words, found '{line}'."
             )
         if match[1] in found:
-            raise CorpusError(f"{where}: the utterance '{match[1]}' stands there already.")
+            raise CorpusError(f"{where}: the utterance '{match[1]}' occurs twice.")
         words, start = [], 0.0
         for label, end in zip(labels, ends, strict=True):
             if end is None:

@@ -24,17 +24,17 @@ class CorpusInfo:
     splits: tuple[str, ...]
     license: str
     source: str
-    #: Goes up when the adapter would write other manifests; what an older one prepared is not read any more.
+    #: Goes up when the adapter would write other manifests; manifests of an older version are not read.
     version: int = 1
-    #: The split that tasks are run on when none is asked for.
+    #: The split on which tasks are run by default.
     default_split: str = "test"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an adapter made: the folder that audio paths are relative to, and its splits.
+    """What an adapter prepared: the folder that audio paths are relative to, and its splits.
 
-    `notes` has an entry for every split written: what its user should know, such as "80 of 2939 utterances".
+    `notes` has an entry for every split written: remarks for its user, such as "80 of 2939 utterances".
     """
 
     root: Path
@@ -51,8 +51,8 @@ class CorpusAdapter(Protocol):
     def prepare(self, root: Path | None, out: Path, splits: Sequence[str]) -> Path | Prepared:
         """Writes `out/<split>.jsonl` for each split (all that `root` holds when none are named).
 
-        Returns what was made; or, where every named split (none named: every split) was written and there is
-        nothing to note, only the folder that audio paths are relative to.
+        Returns what was prepared; or, if every named split (every split if none is named) was written and there
+        are no notes, only the folder that audio paths are relative to.
 
         Raises:
             CorpusError: if `root` is not laid out as the official distribution, saying what to download.
@@ -93,13 +93,13 @@ def corpus_registry() -> Registry[CorpusAdapter]:
         package="harness.corpora",
         attribute="CORPUS",
         group="harness.corpora",
-        not_members=("alignments", "corpus", "distribution", "manifest", "show", "slue"),
+        not_members=("alignments", "corpus", "distribution", "manifest", "show", "slue", "slue_labels"),
         hyphens=True,
     )
 
 
 def prepared_folder(name: str) -> Path:
-    """Where the manifests of a prepared corpus lie."""
+    """The folder of the manifests of a prepared corpus."""
     return home() / "corpora" / name
 
 
@@ -111,7 +111,7 @@ def prepared_splits(name: str) -> dict[str, PreparedSplit]:
 def splits_in(folder: Path) -> dict[str, PreparedSplit]:
     """The splits prepared in a folder; none where it holds no `corpus.json`.
 
-    A manifest that `corpus.json` does not list is left of an interrupted preparation and does not count.
+    A manifest that `corpus.json` does not list is from an interrupted preparation and does not count.
     """
     facts = _facts(folder)
     found = {
@@ -160,24 +160,24 @@ def open_corpus(name: str, split: str | None = None) -> Corpus:
         prepared = _generate(adapter, prepared_folder(plain_name), split, prepared)
     if not prepared.root.is_dir():
         raise CorpusError(
-            f"The audio of corpus '{name}' ({split}) is gone from {prepared.root}. Run: "
+            f"The audio of corpus '{name}' ({split}) is no longer in {prepared.root}. Run: "
             f"harness data prepare {name}{'' if adapter.generated else ' --root DIR'}"
         )
     utterances = tuple(read_manifest(prepared.manifest))
-    if strangers := [u for u in utterances if u.split != split]:
+    if foreign := [u for u in utterances if u.split != split]:
         raise CorpusError(
-            f"{prepared.manifest} holds '{strangers[0].id}' of split '{strangers[0].split}'; a manifest has one split."
+            f"{prepared.manifest} holds '{foreign[0].id}' of split '{foreign[0].split}'; a manifest has one split."
         )
     return Corpus(plain_name, split, prepared.root, file_digest(prepared.manifest), utterances)
 
 
 def _open_file(path: Path, split: str) -> Corpus:
     found = read_manifest(path)
-    kept = tuple(u for u in found if u.split == split)
-    if not kept:
+    utterances = tuple(u for u in found if u.split == split)
+    if not utterances:
         splits = ", ".join(sorted({u.split for u in found}))
         raise CorpusError(f"{path} holds no utterance of split '{split}'; it holds: {splits}. Choose one with --split.")
-    return Corpus(path.stem, split, path.parent, file_digest(path), kept)
+    return Corpus(path.stem, split, path.parent, file_digest(path), utterances)
 
 
 def _generate(adapter: CorpusAdapter, folder: Path, split: str, older: PreparedSplit | None) -> PreparedSplit:
@@ -202,11 +202,11 @@ def _prepare(adapter: CorpusAdapter, root: Path | None, folder: Path, splits: Se
     for split in made.notes:
         read_manifest(folder / f"{split}.jsonl")  # refused now rather than at the first run
     audio = made.root.resolve()
-    # Audio that lies with the manifests is named relative to them, so that the folder can be moved.
-    place = audio.relative_to(folder.resolve()) if audio.is_relative_to(folder.resolve()) else audio
+    # Audio beside the manifests is named relative to them, so that the folder can be moved.
+    root_path = audio.relative_to(folder.resolve()) if audio.is_relative_to(folder.resolve()) else audio
     facts = _facts(folder)
     for split, notes in made.notes.items():
-        facts[split] = {"root": place.as_posix(), "notes": list(notes), "version": adapter.info.version}
+        facts[split] = {"root": root_path.as_posix(), "notes": list(notes), "version": adapter.info.version}
     write_json(folder / "corpus.json", {"name": folder.name, "splits": facts})
 
 

@@ -137,8 +137,8 @@ def _is_whole(split: str, out: Path) -> bool:
         return False
     plans = _plan(split, None)
     planned = [(p.id, p.sentence.text, p.sentence.sentiment, p.sentence.entities) for p in plans]
-    kept = [(u.id, u.text, u.sentiment, u.entities) for u in found]
-    return kept == planned and all((out / u.audio).is_file() for u in found)
+    stored = [(u.id, u.text, u.sentiment, u.entities) for u in found]
+    return stored == planned and all((out / u.audio).is_file() for u in found)
 
 
 class DemoCorpus:

@@ -1,4 +1,4 @@
-"""A corpus as distributed: what its folders say of each utterance, made into manifests."""
+"""A corpus as distributed: reads what its folders state of each utterance, and writes manifests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXCERPT = "manifest.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a distribution says of one utterance, before its audio is looked at.
+    """What a distribution states of one utterance, before its audio is read.
 
     `audio` is relative to the corpus root; `text` is as distributed; `words` and `seconds` where the distribution
     itself states them; `entities` count their characters in the normalized text.
@@ -133,16 +133,16 @@ def write_splits(
     """
     for split, entries in splits.items():
         check_present(root, split, entries)
-    told: dict[str, tuple[str, ...]] = {}
+    all_notes: dict[str, tuple[str, ...]] = {}
     for split, entries in splits.items():
         utterances, found = _build(root, entries, rules, alignments)
         write_manifest(out / f"{split}.jsonl", utterances)
-        told[split] = (*_count_note(len(utterances), rules.official[split]), *(notes or {}).get(split, ()), *found)
-    return Prepared(root, told)
+        all_notes[split] = (*_count_note(len(utterances), rules.official[split]), *(notes or {}).get(split, ()), *found)
+    return Prepared(root, all_notes)
 
 
 def orphans_note(orphans: Sequence[str]) -> tuple[str, ...]:
-    """What to tell of audio files that no transcript lists."""
+    """The note on audio files that no transcript lists."""
     if not orphans:
         return ()
     return (f"left out {len(orphans)} audio files that no transcript lists: {first_few(orphans)}",)

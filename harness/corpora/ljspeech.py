@@ -57,7 +57,7 @@ def split_of(utterance: str) -> str:
     """`train`, `dev` or `test`, by the chapter in an id such as `LJ050-0012`.
 
     Raises:
-        CorpusError: if it is no id of LJ Speech.
+        CorpusError: if it is not an id of LJ Speech.
     """
     match = _ID.fullmatch(utterance)
     if match is None:
@@ -128,7 +128,7 @@ def _entries(folder: Path) -> list[Entry]:
             raise CorpusError(f"{where}: expected 'LJ001-0001|text|normalized text', found '{line}'.")
         utterance = fields[0]
         if utterance in entries:
-            raise CorpusError(f"{where}: '{utterance}' stands there already; ids are unique.")
+            raise CorpusError(f"{where}: '{utterance}' occurs twice; ids are unique.")
         entries[utterance] = Entry(utterance, f"wavs/{utterance}.wav", fields[2], "LJ", split_of(utterance))
     return list(entries.values())
 

@@ -86,7 +86,7 @@ def read_manifest(path: Path) -> list[Utterance]:
     """The utterances of one manifest, validated.
 
     Raises:
-        ManifestError: naming file, line and key of the first offence; also if the file is absent or empty.
+        ManifestError: naming file, line and key of the first error; also if the file is absent or empty.
     """
     return [utterance for _, utterance in iter_manifest(path)]
 
@@ -98,7 +98,7 @@ def iter_manifest(
 
     Args:
         path: the manifest.
-        adapt: makes a manifest line of the object that stands in the file, for near relatives of the format.
+        adapt: makes a manifest line of the object in the file, for similar formats.
 
     Raises:
         ManifestError: as `read_manifest`.
@@ -111,7 +111,7 @@ def iter_manifest(
         utterance = _parse(adapt(line), where)
         if utterance.id in seen:
             raise ManifestError(
-                f"{where}: id '{utterance.id}' stands already on line {seen[utterance.id]}; ids are unique."
+                f"{where}: id '{utterance.id}' is already on line {seen[utterance.id]}; ids are unique."
             )
         seen[utterance.id] = number
         yield number, utterance

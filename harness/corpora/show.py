@@ -1,4 +1,4 @@
-"""What `harness data check` and `harness data show` report of manifests."""
+"""Checks and descriptions of manifests, for `harness data check` and `harness data show`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from harness.errors import AudioError, CorpusError, ManifestError
 
 
 def check_manifest(path: Path, root: Path | None = None) -> dict[str, Any]:
-    """Validates a manifest, then every audio file's header against it; returns what `describe_corpus` says of a split.
+    """Validates a manifest, then every audio file's header against it; describes it as `describe_corpus` does.
 
     Args:
         path: the manifest.
         root: the folder that audio paths are relative to; by default the one it was prepared from, else its own.
 
     Raises:
-        ManifestError: naming file and line of the first offence: a line that breaks the format, or audio that is
+        ManifestError: naming file and line of the first error: a line that breaks the format, or audio that is
             absent, unreadable, of another sample rate, or of a length that differs by more than 10 ms.
     """
     prepared = splits_in(path.parent).get(path.stem, PreparedSplit(path, path.parent))

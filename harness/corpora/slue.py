@@ -1,7 +1,7 @@
 """SLUE (Shon et al. 2022, arXiv 2111.10367): text normalization, tables of its two corpora.
 
 The rules are those of slue-toolkit, the benchmark's own code (github.com/asappresearch/slue-toolkit,
-`prepare/data_utils.py` and `generic_utils.py`), written anew.
+`prepare/data_utils.py` and `generic_utils.py`), reimplemented.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from harness.corpora.corpus import CorpusInfo
 from harness.corpora.manifest import Entity
 from harness.errors import CorpusError
 
@@ -31,8 +32,8 @@ def normalize_text(text: str) -> str:
 def normalize_entities(text: str, entities: Iterable[Entity]) -> tuple[str, tuple[Entity, ...]]:
     """Normalized text with its entities moved to where their phrases stand in it, in order of position.
 
-    As in slue-toolkit, an entity's ends are ends of words: where one lies inside a word (`eu` in `eu-wide`), the word
-    is split there.
+    As in slue-toolkit, an entity begins and ends at word boundaries: where one is inside a word (`eu` in
+    `eu-wide`), the word is split there.
 
     Args:
         text: the transcript that the entities' offsets count in.
@@ -91,7 +92,7 @@ def splits_inside_words(text: str, entities: Iterable[Entity]) -> bool:
     return any(text[end - 1].isalnum() and text[end].isalnum() for end in ends if 0 < end < len(text))
 
 
-#: A row of a table and the place it stands in, `file:line`.
+#: A row of a table with its position, `file:line`.
 Row = tuple[str, dict[str, str]]
 SPLITS = ("fine-tune", "dev", "test")
 
@@ -103,20 +104,30 @@ class Distribution:
     Attributes:
         name: what its tables are called after: `<name>_<split>.tsv`.
         title: its name in prose.
+        description: of its recordings.
+        license: of its data.
         columns: the columns that its rows are read from.
         label: the one of them that tables without labels lack.
         rows: of each split's table.
         older_rows: the same of version 0.1, for splits that have changed.
-        audio: where audio lies beside the tables, in prose.
+        audio: the paths of audio files relative to the tables, in prose.
     """
 
     name: str
     title: str
+    description: str
+    license: str
     columns: tuple[str, ...]
     label: str
     rows: Mapping[str, int]
     older_rows: Mapping[str, int]
     audio: str
+
+    @property
+    def info(self) -> CorpusInfo:
+        """What is shown of the corpus."""
+        source = "https://github.com/asappresearch/slue-toolkit"
+        return CorpusInfo(self.name, self.description, SPLITS, self.license, source)
 
     def read(self, root: Path | None, splits: Sequence[str]) -> tuple[Path, dict[str, list[Row]], tuple[str, ...]]:
         """The folder of the tables, the rows of each split (all that are there when none are named), and notes.
@@ -193,13 +204,13 @@ def _header(path: Path) -> list[str]:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a table of SLUE, each with the place it stands in (`file:line`); further columns are left out.
+    """The rows of a table of SLUE, each with its position (`file:line`); other columns are left out.
 
     Tables are tab-separated with a header, quoted as pandas writes them. `None` stays a word.
 
     Raises:
-        CorpusError: if the file is no such table or lacks a column, a row has too few cells or too many, or an id
-            stands twice.
+        CorpusError: if the file is not such a table or lacks a column, a row has too few or too many cells, or an id
+            occurs twice.
     """
     _refuse_pages(path)
     rows: list[Row] = []
@@ -217,7 +228,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
                     raise CorpusError(f"{where}: expected {len(header)} cells, found {len(cells)}.")
                 row = {c: cell for c, cell in zip(header, cells, strict=True) if c in columns}
                 if row["id"] in ids:
-                    raise CorpusError(f"{where}: '{row['id']}' stands there already, on {ids[row['id']]}.")
+                    raise CorpusError(f"{where}: '{row['id']}' is already on {ids[row['id']]}.")
                 ids[row["id"]] = where
                 rows.append((where, row))
         except (csv.Error, UnicodeDecodeError) as error:

@@ -5,8 +5,8 @@
 fewer rows than the official ones are excerpts, which the notes say.
 
 Rows that are not Negative, Neutral or Positive (`<mixed>`, `Disagreement`) are dropped. Of each recording, the samples
-from `start_second` up to `end_second` are kept, in lossless files of our own beside the manifests; preparing again
-cuts only what is not there yet. Text is `normalized_text`, normalized further as slue-toolkit does its NER data
+from `start_second` up to `end_second` are copied into lossless files beside the manifests; preparing again
+cuts only the files that are missing. Text is `normalized_text`, normalized further as slue-toolkit does its NER data
 (`slue.normalize_text`).
 """
 
@@ -19,36 +19,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.corpora.alignments import alignment_folders, find_alignments
-from harness.corpora.corpus import CorpusInfo, Prepared
+from harness.corpora.corpus import Prepared
 from harness.corpora.distribution import Entry, Rules, check_present, first_few, write_splits
 from harness.corpora.manifest import SENTIMENTS, TIME_GRACE_S
-from harness.corpora.slue import SPLITS, Distribution, Row, normalize_text
+from harness.corpora.slue import Distribution, Row, normalize_text
 from harness.errors import AudioError, CorpusError
 from harness.files import new_path
 
 DISTRIBUTION = Distribution(
     name="slue-voxceleb",
     title="SLUE-VoxCeleb",
+    description="Interviews of celebrities with sentiment, 16 kHz",
+    license="CC BY 4.0",
     columns=("id", "normalized_text", "speaker_id", "sentiment", "start_second", "end_second"),
     label="sentiment",
     rows={"fine-tune": 5777, "dev": 1454, "test": 3553},
     older_rows={"dev": 955, "test": 4052},
     audio="fine-tune_raw/<id>.flac and dev_raw/<id>.flac",
 )
-#: Utterances of the full splits that are left once unclear ones are dropped; of test the number is not known here.
-KEPT = {"fine-tune": 5729, "dev": 1437}
+#: Utterances of the full splits with a clear sentiment; the number for test is unknown.
+CLEAR = {"fine-tune": 5729, "dev": 1437}
 
 
 class SlueVoxCeleb:
     """The adapter."""
 
-    info = CorpusInfo(
-        name="slue-voxceleb",
-        description="Interviews of celebrities with sentiment, 16 kHz",
-        splits=SPLITS,
-        license="CC BY 4.0",
-        source="https://github.com/asappresearch/slue-toolkit",
-    )
+    info = DISTRIBUTION.info
     generated = False
 
     def prepare(self, root: Path | None, out: Path, splits: Sequence[str]) -> Prepared:
@@ -63,7 +59,7 @@ class SlueVoxCeleb:
         entries, official, notes = {}, {}, {}
         for split, rows in tables.items():
             clear = [row for row in rows if row[1]["sentiment"] in SENTIMENTS]
-            official[split] = _check_kept(split, len(rows), len(clear))
+            official[split] = _check_clear(split, len(rows), len(clear))
             notes[split] = (*_dropped(rows), *left_out)
             entries[split] = [_entry(row, split) for row in clear]
             check_present(folder, split, entries[split])
@@ -82,26 +78,26 @@ class SlueVoxCeleb:
         )
 
 
-def _check_kept(split: str, num_rows: int, num_kept: int) -> int:
+def _check_clear(split: str, num_rows: int, num_clear: int) -> int:
     """How many utterances the split should have."""
-    if num_kept == 0:
+    if num_clear == 0:
         raise CorpusError(f"No row of {split} is {', '.join(SENTIMENTS)}.")
     if num_rows < DISTRIBUTION.rows[split]:
-        return KEPT.get(split, DISTRIBUTION.rows[split])
-    if num_kept != KEPT.get(split, num_kept):
+        return CLEAR.get(split, DISTRIBUTION.rows[split])
+    if num_clear != CLEAR.get(split, num_clear):
         raise CorpusError(
-            f"{num_kept} of the {num_rows} rows of {split} are {', '.join(SENTIMENTS)}; in version 0.2, {KEPT[split]} "
-            "are. Is the table altered, or of another version?"
+            f"{num_clear} of the {num_rows} rows of {split} are {', '.join(SENTIMENTS)}; in version 0.2, "
+            f"{CLEAR[split]} are. Is the table altered, or of another version?"
         )
-    return num_kept
+    return num_clear
 
 
 def _dropped(rows: Sequence[Row]) -> tuple[str, ...]:
     labels = Counter(cells["sentiment"] for _, cells in rows if cells["sentiment"] not in SENTIMENTS)
     if not labels:
         return ()
-    told = ", ".join(f"{label or 'no label'} {count}" for label, count in sorted(labels.items()))
-    return (f"left out {labels.total()} rows without a clear sentiment: {told}",)
+    counts = ", ".join(f"{label or 'no label'} {count}" for label, count in sorted(labels.items()))
+    return (f"left out {labels.total()} rows without a clear sentiment: {counts}",)
 
 
 def _short(ids: Sequence[str]) -> tuple[str, ...]:

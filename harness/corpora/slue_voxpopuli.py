@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.corpora.alignments import alignment_folders, find_alignments
-from harness.corpora.corpus import CorpusInfo, Prepared
+from harness.corpora.corpus import Prepared
 from harness.corpora.distribution import Entry, Rules, first_few, write_splits
 from harness.corpora.manifest import Entity
 from harness.corpora.slue import (
-    SPLITS,
     Distribution,
     Row,
     normalize_entities,
@@ -33,6 +32,8 @@ from harness.errors import CorpusError
 DISTRIBUTION = Distribution(
     name="slue-voxpopuli",
     title="SLUE-VoxPopuli",
+    description="Speeches in the European Parliament with named entities, 16 kHz",
+    license="CC0",
     columns=("id", "normalized_text", "speaker_id", "normalized_ner"),
     label="normalized_ner",
     rows={"fine-tune": 5000, "dev": 1753, "test": 1842},
@@ -44,13 +45,7 @@ DISTRIBUTION = Distribution(
 class SlueVoxPopuli:
     """The adapter."""
 
-    info = CorpusInfo(
-        name="slue-voxpopuli",
-        description="Speeches in the European Parliament with named entities, 16 kHz",
-        splits=SPLITS,
-        license="CC0",
-        source="https://github.com/asappresearch/slue-toolkit",
-    )
+    info = DISTRIBUTION.info
     generated = False
 
     def prepare(self, root: Path | None, out: Path, splits: Sequence[str]) -> Prepared:
@@ -89,7 +84,7 @@ def read_entities(cell: str) -> tuple[Entity, ...]:
     """The entities of a cell such as `[['LAW', 86, 18]]`, in order of position; `None`, `[]` or nothing is none.
 
     Raises:
-        CorpusError: if it is no list of [raw label, first character, length].
+        CorpusError: if it is not a list of [raw label, first character, length].
     """
     try:
         rows = ast.literal_eval(cell.strip() or "None") or []

@@ -120,5 +120,5 @@ def _resample(wave: Tensor, source_hz: int, target_hz: int) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _resampler(source_hz: int, target_hz: int) -> Resample:
-    # Kept because building the filter costs more than applying it to a short utterance.
+    # Cached because building the filter costs more than applying it to a short utterance.
     return Resample(source_hz, target_hz)

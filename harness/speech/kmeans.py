@@ -35,7 +35,7 @@ def train_kmeans(
     Raises:
         TokenizerError: if there are fewer frames than clusters or a value is not finite.
     """
-    # Imported here: it takes longer than torch does, and whoever only encodes needs none of it.
+    # Imported here: it takes longer than torch does, and encoding does not need it.
     from sklearn.cluster import MiniBatchKMeans
 
     array = np.ascontiguousarray(torch.as_tensor(features).cpu().numpy(), dtype=np.float32)

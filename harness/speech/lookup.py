@@ -32,7 +32,13 @@ _GAP = "\n"
 
 @dataclass(frozen=True, slots=True)
 class UnitSegment:
-    """Frames `[first, last)` of a recording."""
+    """Frames of a recording.
+
+    Attributes:
+        path: of the recording.
+        first: index of the first frame.
+        last: index after the last frame.
+    """
 
     path: Path
     first: int
@@ -41,7 +47,14 @@ class UnitSegment:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """Concatenated audio: mono samples, the number of segments, and the number of units that no recording holds."""
+    """Concatenated segments.
+
+    Attributes:
+        wave: mono samples, float32 in [-1, 1].
+        sample_rate: Hz.
+        num_segments: number of segments.
+        num_missing: units that no recording holds, which are left out.
+    """
 
     wave: Wave
     sample_rate: int

@@ -54,12 +54,12 @@ def sample_frames(
     waves = [item for item in audio if isinstance(item, Tensor)]
     sources: list[Tensor | Path] = [*waves, *dict.fromkeys(item.path for item in audio if isinstance(item, AudioSpan))]
     random.Random(seed).shuffle(sources)
-    kept: list[Tensor] = []
+    frames: list[Tensor] = []
     missing = config.kmeans_frames
     for source in sources:
         wave = source if isinstance(source, Tensor) else load_audio(AudioSpan(source), extractor.sample_rate)
-        kept.append(extractor([wave])[0][:missing])
-        missing -= len(kept[-1])
+        frames.append(extractor([wave])[0][:missing])
+        missing -= len(frames[-1])
         if missing <= 0:
             break
-    return torch.cat(kept)
+    return torch.cat(frames)

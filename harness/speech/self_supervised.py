@@ -20,7 +20,7 @@ from harness.config import file_digest
 from harness.errors import CheckpointError
 from harness.speech.features import FeatureConfig, bundle_of, extractor_digest
 
-# What torch.load raises on a file that is no checkpoint depends on the first bytes of it.
+# What torch.load raises on a file that is not a checkpoint depends on its first bytes.
 _UNPICKLING = (pickle.UnpicklingError, struct.error, RuntimeError, EOFError, LookupError, ValueError, TypeError)
 
 

@@ -113,7 +113,7 @@ class SweepSpec:
         confirm: seeds, beyond the sweep's own trials, that the best mixture of each objective is trained with; the
             uniform mixture gets as many in all. 0 confirms nothing.
         asha: stops trials early; only with one objective.
-        storage: Optuna's database; unset means `sweep.storage` of `mlflow.yaml`, else SQLite in the output folder.
+        storage: Optuna's database; defaults to `sweep.storage` of `mlflow.yaml`, else SQLite in the output folder.
         description: one line.
     """
 

@@ -126,7 +126,7 @@ def test_silences_are_dropped(tmp_path, silence):
         ('"TextGrid"', '"Pitch 1"', r":1: not a TextGrid"),
         ('name = "words"', 'name = "phones"', r":\d+: 0 tiers called 'words', expected one; tiers: 'phones', 'clicks'"),
         ('name = "clicks"', 'name = "Words"', r":\d+: 2 tiers called 'words'"),
-        ('class = "TextTier"', 'class = "Sound"', r":35: 'Sound' is no kind of tier"),
+        ('class = "TextTier"', 'class = "Sound"', r":35: 'Sound' is not a kind of tier"),
         ("intervals: size = 4", "intervals: size = 5", r":32: expected a number, found a text: \"TextTier\""),
         ("intervals: size = 4", "intervals: size = 4.5", r":14: expected a count, found '4.5'"),
         ("xmin = 0.500", "xmin = half", r":22: expected a number, found a text: \"\""),
@@ -191,7 +191,7 @@ def test_alignment_list(tmp_path):
         ("a-2 GO 0.5", "expected 'id"),
         ('a-2 "GO" "soon"', "'soon' is not a list of times"),
         ('a-2 "GO,ON" "1.0,0.5"', r"1\.0-0\.5 s is not a span of time"),
-        ('a-1 "GO" "1.0"', "the utterance 'a-1' stands there already"),
+        ('a-1 "GO" "1.0"', "the utterance 'a-1' occurs twice"),
     ],
 )
 def test_refuses_an_alignment_list_line(tmp_path, line, message):

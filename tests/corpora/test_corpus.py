@@ -246,7 +246,7 @@ def test_refuses_audio_that_is_gone(fake, tmp_path):
     folder = prepare_corpus("fake", None, ["test"])
     facts = {"name": "fake", "splits": {"test": {"root": str(tmp_path / "gone"), "notes": []}}}
     (folder / "corpus.json").write_text(json.dumps(facts))
-    with pytest.raises(CorpusError, match=r"The audio of corpus 'fake' \(test\) is gone from .*gone\. Run: harness"):
+    with pytest.raises(CorpusError, match=r"The audio of corpus 'fake' \(test\) is no longer in .*gone\. Run: harness"):
         open_corpus("fake", "test")
 
 

@@ -113,7 +113,7 @@ def test_refuses_a_line(root, row, message):
 
 def test_refuses_an_id_given_twice(root):
     (root / "LJSpeech-1.1" / "metadata.csv").write_text("LJ001-0007|a|a\nLJ001-0007|b|b\n")
-    with pytest.raises(CorpusError, match=r"metadata\.csv:2: 'LJ001-0007' stands there already"):
+    with pytest.raises(CorpusError, match=r"metadata\.csv:2: 'LJ001-0007' occurs twice"):
         prepare_corpus("ljspeech", root)
 
 

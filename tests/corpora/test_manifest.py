@@ -144,7 +144,7 @@ def test_refuses_a_line_without(tmp_path, key):
 
 
 def test_refuses_an_id_given_twice(tmp_path):
-    with pytest.raises(ManifestError, match=r"test\.jsonl:4: id 'a-1' stands already on line 1; ids are unique"):
+    with pytest.raises(ManifestError, match=r"test\.jsonl:4: id 'a-1' is already on line 1; ids are unique"):
         read_manifest(put(tmp_path, LINE, "", LINE | {"id": "a-2"}, LINE))
 
 

@@ -173,7 +173,7 @@ def test_reads_rows_as_pandas_writes_them(tmp_path):
     ("text", "message"),
     [
         ("id\ttext\na\tb\tc\n", r"t\.tsv:2: expected 2 cells, found 3"),
-        ("id\ttext\na\tb\na\tc\n", r"t\.tsv:3: 'a' stands there already, on .*t\.tsv:2"),
+        ("id\ttext\na\tb\na\tc\n", r"t\.tsv:3: 'a' is already on .*t\.tsv:2"),
         ("id\ttext\n", "holds no row"),
         ("", "has no column id, text; it has: none"),
         ("id,text\na,b\n", r"has no column id, text; it has: id,text\. Expected tab-separated"),

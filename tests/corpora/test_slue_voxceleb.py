@@ -5,7 +5,7 @@ import soundfile
 from harness.cli.main import main
 from harness.corpora.corpus import open_corpus, prepare_corpus, prepared_splits
 from harness.corpora.show import check_manifest
-from harness.corpora.slue_voxceleb import CORPUS, DISTRIBUTION, KEPT
+from harness.corpora.slue_voxceleb import CLEAR, CORPUS, DISTRIBUTION
 from harness.errors import AudioError, CorpusError
 
 COLUMNS = ("id", "normalized_text", "speaker_id", "split", "sentiment", "start_second", "end_second")
@@ -235,5 +235,5 @@ def test_official_numbers():
     """Shon et al. 2022, table 1, in version 0.2, which moved utterances from test to dev."""
     assert DISTRIBUTION.rows == {"fine-tune": 5777, "dev": 1454, "test": 3553}
     assert sum(DISTRIBUTION.older_rows.values()) == DISTRIBUTION.rows["dev"] + DISTRIBUTION.rows["test"]
-    assert KEPT == {"fine-tune": 5729, "dev": 1437}
+    assert CLEAR == {"fine-tune": 5729, "dev": 1437}
     assert CORPUS.info.splits == tuple(DISTRIBUTION.rows)

@@ -7,6 +7,9 @@ import pytest
 import soundfile as sf
 import torch
 
+from harness.speech.config import TokenizerConfig
+from harness.speech.tokenizer import SpeechTokenizer
+
 
 def speechlike(seconds: float, seed: int, rate: int = 16_000) -> np.ndarray:
     """A harmonic tone whose pitch, formant and loudness wander, with pauses: every codebook gets something to split."""
@@ -38,3 +41,10 @@ def audio_files(tmp_path, waves) -> list[Path]:
         paths.append(tmp_path / f"{i}.flac")
         sf.write(paths[-1], wave.numpy(), 16_000)
     return paths
+
+
+@pytest.fixture(scope="session")
+def trained(waves) -> SpeechTokenizer:
+    """A tokenizer of 12 clusters and 24 subwords, trained on the waveforms."""
+    config = TokenizerConfig(n_clusters=12, subwords="bpe", vocab_size=24, kmeans_n_init=1)
+    return SpeechTokenizer.train(waves, config, seed=0)

@@ -1,4 +1,3 @@
-import json
 import shutil
 import subprocess
 import sys
@@ -7,19 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-import soundfile as sf
 import torch
 
-from harness.corpora.manifest import Utterance, write_manifest
-from harness.errors import AudioError, CheckpointError, ConfigError, SegmentError, TokenizerError, UnitSystemError
+from harness.errors import AudioError, CheckpointError, SegmentError, TokenizerError, UnitSystemError
 from harness.segments import AudioSpan, UnitSpan
 from harness.speech.audio import load_audio
 from harness.speech.config import TokenizerConfig
 from harness.speech.features import FeatureConfig
-from harness.speech.kmeans import train_kmeans
-from harness.speech.record import describe
 from harness.speech.tokenizer import EncodeStats, SpeechTokenizer
-from harness.speech.training import train_tokenizer
 from harness.speech.units import UnitSubwords
 
 CONFIG = TokenizerConfig(n_clusters=12, subwords="bpe", vocab_size=24, kmeans_n_init=1)
@@ -28,11 +22,6 @@ CONFIG = TokenizerConfig(n_clusters=12, subwords="bpe", vocab_size=24, kmeans_n_
 @pytest.fixture(autouse=True)
 def own_home(empty_home):
     """No test sees another's cache."""
-
-
-@pytest.fixture(scope="session")
-def trained(waves) -> SpeechTokenizer:
-    return SpeechTokenizer.train(waves, CONFIG, seed=0)
 
 
 def stats_of(tokenizer: SpeechTokenizer, spans: list[AudioSpan], **settings) -> EncodeStats:
@@ -168,36 +157,6 @@ def test_training_depends_on_the_seed_alone(trained, waves, audio_files):
     assert SpeechTokenizer.train(files, CONFIG, seed=6).system != one.system
 
 
-def test_k_means_sees_no_more_frames_than_asked(waves, monkeypatch):
-    seen: list[int] = []
-
-    def counting(features, *arguments, **settings):
-        seen.append(len(features))
-        return train_kmeans(features, *arguments, **settings)
-
-    monkeypatch.setattr("harness.speech.tokenizer.train_kmeans", counting)
-    SpeechTokenizer.train(waves, TokenizerConfig(n_clusters=5, subwords="none", kmeans_frames=123), seed=0)
-    assert seen == [123]
-
-
-def test_save_load_and_describe(trained, audio_files, tmp_path):
-    trained.save(tmp_path / "tok", trained_on={"corpus": "toy"})
-    loaded = SpeechTokenizer.load(tmp_path / "tok")
-    assert (loaded.system, loaded.digest, loaded.vocab_size) == (trained.system, trained.digest, 24)
-    assert loaded.config == trained.config
-    spans = [AudioSpan(path) for path in audio_files]
-    assert loaded.encode(spans, cache=False) == trained.encode(spans, cache=False)
-    shown = describe(tmp_path / "tok")
-    assert (shown["features"], shown["n_clusters"], shown["vocab_size"], shown["rate_hz"]) == ("mfcc", 12, 24, 25)
-    assert shown["trained_on"] == {"corpus": "toy"}
-    assert set(shown["versions"]) >= {"torch", "scikit-learn", "sentencepiece"}
-    assert sorted(p.name for p in (tmp_path / "tok").iterdir()) == [
-        "centroids.safetensors",
-        "tokenizer.json",
-        "units.model",
-    ]
-
-
 def test_the_same_tokenizer_in_another_process(trained, audio_files, tmp_path):
     trained.save(tmp_path / "tok")
     code = (
@@ -227,48 +186,6 @@ def test_subwords_change_the_digest_but_not_the_system(trained, waves):
     assert bare.digest != trained.digest
 
 
-def swap_centroids(folder: Path) -> None:
-    path = folder / "centroids.safetensors"
-    safetensors.torch.save_file({"centroids": safetensors.torch.load_file(path)["centroids"].flip(0)}, path)
-
-
-def edit_features(folder: Path) -> None:
-    record = json.loads((folder / "tokenizer.json").read_text())
-    record["config"]["features"]["n_mels"] = 41
-    (folder / "tokenizer.json").write_text(json.dumps(record))
-
-
-def drop_key(folder: Path) -> None:
-    record = json.loads((folder / "tokenizer.json").read_text())
-    del record["digests"]
-    (folder / "tokenizer.json").write_text(json.dumps(record))
-
-
-def other_subwords(folder: Path) -> None:
-    UnitSubwords.train([[0, 1, 2, 3] * 5], n_units=12, vocab_size=14, kind="bpe").save(folder / "units.model")
-
-
-@pytest.mark.parametrize(
-    ("alter", "message"),
-    [
-        (swap_centroids, "was altered: its centroids"),
-        (edit_features, "was altered: its extractor"),
-        (other_subwords, "was altered: its subwords"),
-        (drop_key, "lacks digests"),
-        (lambda folder: (folder / "units.model").unlink(), "no unit subword model"),
-        (lambda folder: (folder / "centroids.safetensors").unlink(), "no centroids"),
-        (lambda folder: (folder / "tokenizer.json").unlink(), "is not a speech tokenizer"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{"), "is not JSON"),
-        (lambda folder: (folder / "tokenizer.json").write_text('{"format": 99}'), "not of the tokenizer format"),
-    ],
-)
-def test_altered_folders_are_refused(trained, tmp_path, alter, message):
-    trained.save(tmp_path)
-    alter(tmp_path)
-    with pytest.raises(CheckpointError, match=message):
-        SpeechTokenizer.load(tmp_path)
-
-
 def test_other_weights_than_in_training_are_refused(tmp_path):
     path = tmp_path / "hubert.safetensors"
     safetensors.torch.save_file({"x": torch.zeros(1)}, path)
@@ -283,42 +200,9 @@ def test_other_weights_than_in_training_are_refused(tmp_path):
         loaded.encode_waves([torch.zeros(16_000)])
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"n_clusters": 1}, "at least 2"), ({"n_clusters": 50, "vocab_size": 49}, "must reach 'n_clusters'")],
-)
-def test_configurations_that_make_no_sense(settings, message):
-    with pytest.raises(ConfigError, match=message):
-        TokenizerConfig(**settings)
-
-
 def test_no_audio_is_refused():
     with pytest.raises(TokenizerError, match="on no audio"):
         SpeechTokenizer.train([], CONFIG, seed=0)
-
-
-def test_train_on_a_corpus(audio_files, tmp_path):
-    rows = [
-        Utterance(
-            id=p.stem, audio=p.name, sample_rate=16_000, seconds=sf.info(p).duration, text="a", speaker="s", split="x"
-        )
-        for p in audio_files
-    ]
-    write_manifest(tmp_path / "toy.jsonl", rows)
-    name = str(tmp_path / "toy.jsonl")
-    summary = train_tokenizer(name, "x", CONFIG, tmp_path / "tok", seed=0)
-    loaded = SpeechTokenizer.load(tmp_path / "tok")
-    assert (summary["system"], summary["vocab_size"], summary["trained_on"]["num_utterances"]) == (
-        loaded.system,
-        24,
-        12,
-    )
-    assert summary["trained_on"]["corpus"] == "toy"
-    assert 1 < summary["subwords_per_s"] < summary["units_per_s"] <= 25
-    assert 6 < summary["units_seen"] <= 12
-    few = train_tokenizer(name, "x", CONFIG, tmp_path / "few", seed=0, limit=8)
-    assert few["trained_on"]["num_utterances"] == 8
-    assert few == few | describe(tmp_path / "few")
 
 
 def test_real_speech_is_many_times_real_time_and_gives_stable_units(shared_data):
