@@ -62,7 +62,7 @@ class Scorer:
         segments = [s for r in requests for s in r.prompt]
         self.model.prepare([*segments, *(s for pool in {id(r.pool): r.pool for r in requests}.values() for s in pool)])
         answers = dict(known or {})
-        awaited = _priors(requests)
+        awaited = prior_ids(requests)
         start = 0
         while start < len(requests):
             jobs = self._group(requests, start, answers, awaited)
@@ -295,7 +295,8 @@ def _prefixes(jobs: NDArray[np.int64], starts: NDArray[np.int64], prompts: Seque
     return [Prefix(int(starts[a]), int(starts[b]), prompts[jobs[a]]) for a, b in pairwise(firsts)]
 
 
-def _priors(requests: Sequence[Request]) -> frozenset[str]:
+def prior_ids(requests: Sequence[Request]) -> frozenset[str]:
+    """The requests that others are ranked against, by id."""
     return frozenset(s.prior for r in requests if r.ranking for s in r.ranking.scores if s.prior)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.config import digest, plain
 from harness.engine.distributed import ALONE, Processes
-from harness.engine.scoring import Scorer
+from harness.engine.scoring import Scorer, prior_ids
 from harness.engine.source import source_digest
 from harness.engine.work import Work
 from harness.errors import TaskError
@@ -58,7 +58,7 @@ def answer_all(
     own = store.get(key, digests) if store and processes.local_rank == 0 else {}
     known = _merged(processes.gather(own))
     scorer.batch_tokens = min(processes.gather(scorer.batch_tokens))
-    awaited = _awaited(requests)
+    awaited = prior_ids(requests)
     blocks = _blocks(requests, awaited, scorer)
     todo = [block for block in blocks if any(r.id not in known for r in block)]
     _prepare(scorer.model, [r for block in todo for r in block], processes)
@@ -221,10 +221,6 @@ def _prepare(model: Model, requests: Sequence[Request], processes: Processes) ->
         model.prepare(segments[processes.rank :: processes.world])
         processes.gather(None)
     model.prepare(segments)
-
-
-def _awaited(requests: Sequence[Request]) -> frozenset[str]:
-    return frozenset(s.prior for r in requests if r.ranking for s in r.ranking.scores if s.prior)
 
 
 def _merged(parts: Sequence[dict[str, StoredRow]]) -> dict[str, StoredRow]:
