@@ -266,7 +266,7 @@ def _disk(folder: Path) -> str:
 
 
 def _mlflow_store() -> str:
-    """Knocks at a server's or database's port, or tries the folder of a SQLite file; asks MLflow itself nothing."""
+    """Connects to the port of a server or database, or writes beside a SQLite file; MLflow itself is not called."""
     from harness.tracking.config import load_tracking_config
 
     uri = load_tracking_config().uri

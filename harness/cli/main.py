@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.completion import completion_init
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    root = get_command(build_application())
+    root = _root_command()
     if completion.VARIABLE in os.environ:
         completion_init()
         root.main(argv, prog_name="harness")
@@ -51,6 +52,11 @@ def _run(argv: list[str]) -> int:
             return int(root.invoke(ctx) or 0)
     except typer.Exit as end:
         return end.exit_code
+
+
+@functools.cache
+def _root_command() -> Any:
+    return get_command(build_application())
 
 
 def _fail(error: HarnessError) -> int:

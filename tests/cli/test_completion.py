@@ -1,6 +1,5 @@
 """Completion: the script for a shell, and what the shell is answered."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,23 +12,37 @@ from harness.cli.main import main
 HARNESS = Path(sys.executable).with_name("harness")
 
 
-def answers(line, **more):
-    """What bash is answered for the last word of a line."""
-    words = line.split(" ")
-    environment = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), VARIABLE: "complete_bash", **more}
-    done = subprocess.run(
-        [sys.executable, "-m", "harness"], env={**os.environ, **environment}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+@pytest.fixture
+def answers(monkeypatch, capsys):
+    """A function that gives what bash is answered for the last word of a line."""
+
+    def found(line):
+        environment = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), VARIABLE: "complete_bash"}
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit, match=r"^0$"):
+                main([])
+        return capsys.readouterr().out.split()
+
+    return found
 
 
-@pytest.mark.skipif(not HARNESS.exists(), reason="the console script is not installed")
-def test_a_shell_is_given_its_script():
-    done = subprocess.run(["bash", "-c", f"{HARNESS} --show-completion; exit $?"], capture_output=True, text=True)
+def test_a_shell_is_given_a_script_that_completes():
+    script = f"""
+        source <({HARNESS} --show-completion)
+        COMP_WORDS=(harness run --mod) COMP_CWORD=2
+        _harness_completion {HARNESS}
+        echo "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("--model\n", "", 0)
+
+
+def test_the_script_is_printed_without_a_shell_of_ones_own():
+    done = subprocess.run(["bash", "-c", f"{HARNESS} --show-completion"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "complete -o default -F _harness_completion harness" in done.stdout
-    assert subprocess.run(["bash", "-n"], input=done.stdout, text=True).returncode == 0
+    assert VARIABLE in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -82,5 +95,5 @@ def test_it_can_be_installed(monkeypatch, capsys, tmp_path):
         ("harness nosuch --x", []),
     ],
 )
-def test_commands_options_and_names_are_completed(line, expected):
+def test_commands_options_and_names_are_completed(answers, line, expected):
     assert answers(line) == expected

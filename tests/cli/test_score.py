@@ -51,7 +51,7 @@ def test_entities_as_a_table(capsys):
     ]
 
 
-def test_tags_are_told_or_asked_for(tmp_path, capsys):
+def test_tags_are_recognized_or_named(tmp_path, capsys):
     gold = write(tmp_path / "gold", [{"id": "a", "entities": [["NORP", "finns"]]}])
     texts = write(tmp_path / "texts", [{"id": "a", "text": "the @ finns ]"}])
     argv = ["score", "slue_ner", "--gold", gold, "--pred", texts]
@@ -93,7 +93,7 @@ def test_repetition(tmp_path, capsys):
         ([{"id": "u1", "labels": []}], ":1: expected 'entities'"),
     ],
 )
-def test_bad_input_is_told(tmp_path, capsys, pred, message):
+def test_bad_input_is_named(tmp_path, capsys, pred, message):
     assert main([*NER[:-1], write(tmp_path / "p", pred)]) == 2
     assert message in capsys.readouterr().err
 
