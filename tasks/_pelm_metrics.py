@@ -93,7 +93,7 @@ class Summary:
 
     def error_rates(self) -> None:
         """Errors against the references in words, and in characters and tokens where these were counted."""
-        for name, what in (("wer", "word"), ("cer", "character"), ("uer", "token")):
+        for name, what in (("wer", "word"), ("cer", "character"), ("ter", "token")):
             if all(f"{what}_errors" in r.scores for r in self.rows):
                 sums = [[r.scores[f"{what}_errors"], r.scores[f"reference_{what}s"]] for r in self.rows]
                 self._add_sums(name, self.rows, sums, agreement.error_rate, higher=False)

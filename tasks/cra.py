@@ -41,11 +41,11 @@ from ._cra_figures import rank_figures
 from ._directions import direction_grid
 from ._halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
 
-SCORES: tuple[Score, ...] = ("sum", "token", "second", "pmi")
+SCORES: tuple[Score, ...] = ("sum", "token_norm", "extent_norm", "pmi")
 #: Loglikelihoods closer than this (nats) count as tied: it is float32 noise, not preference.
 TIE = 1e-4
 #: The tolerance is stated in nats of the sum; the other scores divide the sum.
-_TOLERANCES: dict[Score, float] = {"sum": TIE, "token": 0.0, "second": 0.0, "pmi": TIE}
+_TOLERANCES: dict[Score, float] = {"sum": TIE, "token_norm": 0.0, "extent_norm": 0.0, "pmi": TIE}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -117,7 +117,7 @@ class Cra:
 
     info = TaskInfo(
         name="cra",
-        version=1,
+        version=2,
         description="context retrieval accuracy: rank the true continuation among N, in u2u, u2t, t2u, t2t",
         source="after Chou et al. 2023, arXiv 2310.08715; protocol sutlm-style",
         headline=tuple(f"cra.{d}.{s}.r_at_1" for d in DIRECTIONS for s in SCORES),
@@ -255,8 +255,8 @@ def _rank_scores(names: Sequence[Score], extents: tuple[float, ...], prior: str)
     """The scores, as the engine needs to know them to leave out candidates that cannot reach the gold."""
     kinds: dict[Score, RankScore] = {
         "sum": RankScore(tolerance=_TOLERANCES["sum"]),
-        "token": RankScore("tokens", tolerance=_TOLERANCES["token"]),
-        "second": RankScore(extents, tolerance=_TOLERANCES["second"]),
+        "token_norm": RankScore("tokens", tolerance=_TOLERANCES["token_norm"]),
+        "extent_norm": RankScore(extents, tolerance=_TOLERANCES["extent_norm"]),
         "pmi": RankScore(prior=prior, tolerance=_TOLERANCES["pmi"]),
     }
     return tuple(kinds[name] for name in names)

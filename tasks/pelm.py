@@ -35,7 +35,7 @@ class Pelm:
 
     info = TaskInfo(
         name="pelm",
-        version=2,
+        version=3,
         description="perplexity of continuations under an external language model, in u2u, u2t, t2u, t2t",
         source="after Chou et al. 2023, arXiv 2310.08715; protocol sutlm-style",
         headline=(
@@ -45,7 +45,7 @@ class Pelm:
             *(f"pelm.{d}.vert" for d in DIRECTIONS),
             *(f"pelm.{r}.{key}" for r in LEVELS for key in ("ppl_corpus", "given_prompt.ppl_corpus")),
             "pelm.reference_units.wer",
-            "pelm.reference_units.uer",
+            "pelm.reference_units.ter",
         ),
         main=tuple(f"pelm.{d}.ppl_corpus" for d in DIRECTIONS),
     )

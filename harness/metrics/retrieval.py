@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from harness.errors import InputError
 
 #: What a candidate is ranked by: see `normalize`.
-Score = Literal["sum", "token", "second", "pmi"]
+Score = Literal["sum", "token_norm", "extent_norm", "pmi"]
 
 #: Log-likelihoods are ≤ 0; rounding may lift a sure continuation this far above (nats).
 _ROUNDING = 1e-3
@@ -134,16 +134,16 @@ def normalize(
 ) -> NDArray[np.float64]:
     """The scores that candidates are ranked by, shaped like `loglik`.
 
-    `sum` is the log-likelihood as it is; `token` divides it by the number of tokens (Brown et al. 2020,
-    arXiv 2005.14165, section 2.4); `second` divides it by the continuation's extent, which unlike tokens does not
+    `sum` is the log-likelihood as it is; `token_norm` divides it by the number of tokens (Brown et al. 2020,
+    arXiv 2005.14165, section 2.4); `extent_norm` divides it by the continuation's extent, which unlike tokens does not
     depend on the tokenizer; `pmi` subtracts the log-likelihood without the prompt, the pointwise mutual information
     of prompt and continuation (Holtzman et al. 2021, arXiv 2104.08315).
 
     Args:
         loglik: (…, k) log-likelihoods of the continuations given the prompt, nats, ≤ 0.
         score: which of the four.
-        num_tokens: (k,) tokens of each continuation, for `token`.
-        extent: (k,) seconds of speech or characters of text of each continuation, for `second`.
+        num_tokens: (k,) tokens of each continuation, for `token_norm`.
+        extent: (k,) seconds of speech or characters of text of each continuation, for `extent_norm`.
         prior: (k,) log-likelihoods of the continuations without the prompt, nats, ≤ 0, for `pmi`.
 
     Raises:
@@ -155,9 +155,9 @@ def normalize(
         raise InputError("Log-likelihoods come as (…, k), one for each candidate; found a single number.")
     if score == "sum":
         return values.copy()
-    if score == "token":
+    if score == "token_norm":
         return values / _positive("num_tokens", _companion("num_tokens", num_tokens, score, values))
-    if score == "second":
+    if score == "extent_norm":
         return values / _positive("extent", _companion("extent", extent, score, values))
     if score == "pmi":
         return values - _loglikelihoods("prior", _companion("prior", prior, score, values))

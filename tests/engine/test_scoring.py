@@ -169,7 +169,7 @@ def check(model, requests, extents, found):
         done, chosen = complete(answer), list(request.chosen)
         np.testing.assert_allclose(answer.values[done], expected[done], rtol=1e-4)
         assert (answer.values >= expected - 1e-3).all()
-        for name, tolerance in {"sum": TIE, "token": 0.0, "second": 0.0, "pmi": TIE}.items():
+        for name, tolerance in {"sum": TIE, "token_norm": 0.0, "extent_norm": 0.0, "pmi": TIE}.items():
             known = {"num_tokens": answer.num_tokens, "extent": extents[chosen], "prior": prior[chosen]}
             ranks = rank_of_gold(normalize(answer.values, name, **known), request.ranking.gold, tolerance=tolerance)
             truth = normalize(expected, name, **known)
@@ -430,7 +430,9 @@ def test_cra_has_the_same_numbers_with_and_without_pruning():
     pruned, full = (measure(task, speaker, corpus, task.Options(n=6, full_scores=f)).metrics for f in (False, True))
     one = measure(task, speaker, corpus, task.Options(n=6, scores=("pmi",))).metrics
     assert {k for k in full if k not in pruned} == {k for k in full if k.endswith("candidate_ce")}
-    assert {k for k in pruned if k not in one} == {k for k in pruned if k.split(".")[2] in ("sum", "token", "second")}
+    assert {k for k in pruned if k not in one} == {
+        k for k in pruned if k.split(".")[2] in ("sum", "token_norm", "extent_norm")
+    }
     for name, metric in [*pruned.items(), *one.items()]:
         assert metric.value == pytest.approx(full[name].value, rel=1e-4), name
 

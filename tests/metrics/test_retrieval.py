@@ -186,8 +186,8 @@ def test_the_four_scores():
     loglik = [-6.0, -8.0]
     given_all: dict[str, Any] = {"num_tokens": [3, 2], "extent": [2.0, 4.0], "prior": [-5.0, -12.0]}
     assert normalize(loglik, "sum", **given_all).tolist() == [-6, -8]
-    assert normalize(loglik, "token", **given_all).tolist() == [-2, -4]
-    assert normalize(loglik, "second", **given_all).tolist() == [-3, -2]
+    assert normalize(loglik, "token_norm", **given_all).tolist() == [-2, -4]
+    assert normalize(loglik, "extent_norm", **given_all).tolist() == [-3, -2]
     assert normalize(loglik, "pmi", **given_all).tolist() == [-1, 4]
 
 
@@ -197,13 +197,13 @@ def test_a_matrix_is_its_rows(num_prompts, num_candidates, seed):
     draw = np.random.default_rng(seed)
     loglik, prior = -draw.exponential(size=(num_prompts, num_candidates)), -draw.exponential(size=num_candidates)
     tokens, extent = draw.integers(1, 9, num_candidates), draw.exponential(size=num_candidates) + 0.1
-    for score in ("sum", "token", "second", "pmi"):
+    for score in ("sum", "token_norm", "extent_norm", "pmi"):
         whole = normalize(loglik, score, num_tokens=tokens, extent=extent, prior=prior)
         for i, j in np.ndindex(loglik.shape):
             slow = {
                 "sum": loglik[i, j],
-                "token": loglik[i, j] / int(tokens[j]),
-                "second": loglik[i, j] / extent[j],
+                "token_norm": loglik[i, j] / int(tokens[j]),
+                "extent_norm": loglik[i, j] / extent[j],
                 "pmi": loglik[i, j] - prior[j],
             }
             assert whole[i, j] == slow[score]
@@ -224,17 +224,17 @@ def test_the_input_is_left_alone():
 @pytest.mark.parametrize(
     ("score", "given", "message"),
     [
-        ("token", {}, "'token' needs `num_tokens`"),
-        ("second", {}, "'second' needs `extent`"),
+        ("token_norm", {}, "'token_norm' needs `num_tokens`"),
+        ("extent_norm", {}, "'extent_norm' needs `extent`"),
         ("pmi", {"num_tokens": [1, 1]}, "'pmi' needs `prior`"),
-        ("token", {"num_tokens": [3, 0]}, "must be > 0; found 0.0 for candidate 1. An empty continuation"),
-        ("second", {"extent": [0.0, 1.0]}, "`extent` must be > 0"),
-        ("second", {"extent": [1.0, math.nan]}, "Every extent must be a finite number"),
-        ("token", {"num_tokens": [3]}, r"shape \(1,\); 2 candidates"),
+        ("token_norm", {"num_tokens": [3, 0]}, "must be > 0; found 0.0 for candidate 1. An empty continuation"),
+        ("extent_norm", {"extent": [0.0, 1.0]}, "`extent` must be > 0"),
+        ("extent_norm", {"extent": [1.0, math.nan]}, "Every extent must be a finite number"),
+        ("token_norm", {"num_tokens": [3]}, r"shape \(1,\); 2 candidates"),
         ("pmi", {"prior": [[-1.0, -2.0]]}, r"shape \(1, 2\); 2 candidates"),
         ("pmi", {"prior": [5.0, -1.0]}, "found 5.0. Did you supply the nll"),
         ("pmi", {"prior": [-math.inf, -1.0]}, "Every prior must be a finite number"),
-        ("mean", {}, "no score 'mean'. Known: sum, token, second, pmi"),
+        ("mean", {}, "no score 'mean'. Known: sum, token_norm, extent_norm, pmi"),
     ],
 )
 def test_what_a_score_needs(score, given, message):

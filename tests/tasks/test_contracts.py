@@ -23,7 +23,7 @@ class TestCra(TaskContract):
         return {
             f"cra.{direction}.{score}.{metric}": 1.0
             for direction in self.sample().options().directions
-            for score in ("sum", "token", "second", "pmi")
+            for score in ("sum", "token_norm", "extent_norm", "pmi")
             for metric in ("r_at_1", "mrr", "median_rank")
         }
 

@@ -274,7 +274,7 @@ def test_ranks_worked_out_by_hand(cra, three):
     u2: sum -7 -3 [-6]: 2. token -7 -1.5 [-2]: 2. second -3.5 -0.75 [-0.75]: 1.5. pmi -1 -1 [3]: 1.
     """
     items = cra.score(three[0], options_of(cra, directions=["t2t"], full_scores=True), three[1])
-    ranks = [[item.scores["ranks"][s]["rank"] for s in ("sum", "token", "second", "pmi")] for item in items]
+    ranks = [[item.scores["ranks"][s]["rank"] for s in ("sum", "token_norm", "extent_norm", "pmi")] for item in items]
     assert ranks == [[2, 3, 3, 1], [1.5, 2, 2, 2.5], [2, 2, 1.5, 1]]
     first = items[0]
     assert (first.id, first.prompt, first.reference, first.output) == ("t2t/u0", "w x y", "ab", "ab")
@@ -305,19 +305,19 @@ def test_metrics_worked_out_by_hand(cra, three):
         f"cra.t2t.{key}"
         for key in [
             "gold_pmi",
-            *(f"{s}.{m}" for s in ("sum", "token", "second", "pmi") for m in ("r_at_1", "r_at_5", "mrr")),
+            *(f"{s}.{m}" for s in ("sum", "token_norm", "extent_norm", "pmi") for m in ("r_at_1", "r_at_5", "mrr")),
         ]
     }
 
 
 def test_only_the_scores_asked_for_are_ranked(cra, three):
-    options = options_of(cra, directions=["t2t"], scores=["token", "sum"])
+    options = options_of(cra, directions=["t2t"], scores=["token_norm", "sum"])
     items = cra.score(three[0], options, three[1])
-    assert [list(item.scores["ranks"]) for item in items] == [["token", "sum"]] * 3
+    assert [list(item.scores["ranks"]) for item in items] == [["token_norm", "sum"]] * 3
     assert items[0].scores["ranks"]["sum"]["rank"] == 2
     assert items[0].output == "abcd"  # by the first of them
     found = {key.split(".")[2] for key in cra.summarize(items, options, seed=0)}
-    assert found == {"token", "sum", "gold_nll", "gold_pmi"}
+    assert found == {"token_norm", "sum", "gold_nll", "gold_pmi"}
     assert {key.split(".")[2] for key in cra.item_values(items, options)} == found
     [_, request, *_] = cra.requests(three[0], options, modalities=BOTH)
     assert [s.divisor for s in request.ranking.scores] == ["tokens", None]
@@ -331,7 +331,7 @@ def test_speech_is_normalized_by_its_seconds(cra, three):
     answers = {k.replace("t2t", "t2u"): v for k, v in three[1].items()}
     items = cra.score(examples, options_of(cra, directions=["t2u"]), answers)
     assert [i.scores["gold_nll"] for i in items] == [4 / 2, 3 / 0.5, 6 / 1]
-    assert items[0].scores["ranks"]["second"]["rank"] == 1  # -4 / 2 against -3 / 0.5 and -9 / 1
+    assert items[0].scores["ranks"]["extent_norm"]["rank"] == 1  # -4 / 2 against -3 / 0.5 and -9 / 1
 
 
 def test_rounding_makes_no_rank(cra, three):

@@ -317,7 +317,7 @@ def test_what_the_transcriber_cannot_read_has_failed_and_is_not_empty(world, mon
 def test_the_transcribers_errors_on_true_continuations_stand_beside(spoken):
     """In words, characters, and the tokens that it writes; the sums of the items give the rates."""
     result = spoken.tasks["pelm"]
-    for name, what in (("wer", "word"), ("cer", "character"), ("uer", "token")):
+    for name, what in (("wer", "word"), ("cer", "character"), ("ter", "token")):
         rows = outputs(result, "reference_units")
         rate = 100 * sum(r.scores[f"{what}_errors"] for r in rows) / sum(r.scores[f"reference_{what}s"] for r in rows)
         assert value(result, f"reference_units.{name}") == pytest.approx(rate)
