@@ -1,6 +1,7 @@
 """How the code lies: sizes of files, names of classes, and tests that mirror it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,68 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted(path for folder in ("harness", "tasks", "models") for path in (ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+#: Tests of more than one module, or of what is not a module.
+OF_THE_WHOLE = {
+    "browser/test_mlflow_pages.py": "pages in a real browser",
+    "browser/test_report_page.py": "pages in a real browser",
+    "models/test_cards.py": "the shipped cards, which are data",
+    "sweep/test_sweep_faults.py": "workers that are killed, suspended or cut off from their database",
+    "tasks/test_contracts.py": "every shipped task keeps its contract",
+    "tasks/test_slue.py": "slue_sa and slue_ner, which are two cards of one protocol",
+    "test_documentation.py": "README and docs/",
+    "test_front_door.py": "harness/__init__.py",
+    "test_imports.py": "the direction of imports",
+    "test_package.py": "pyproject.toml and the lock",
+    "test_plugin.py": "examples/plugin",
+    "test_stats.py": "harness/stats/, whose modules are checked against each other",
+    "test_tree.py": "the tree itself",
+    "test_wheel.py": "the distribution",
+    "tracking/test_team.py": "two people and a server, as docs/team.md has it",
+}
+#: Modules without a test file of their own, and where they are tested. Private ones are tested through public ones.
+TESTED_IN = {
+    "harness/cli/arguments.py": "cli/test_main.py",
+    "harness/cli/doctor.py": "cli/test_main.py",
+    "harness/cli/tracking.py": "tracking/test_outbox.py",
+    "harness/cli/train.py": "cli/test_config_file.py",
+    "harness/corpora/distribution.py": "corpora/test_librispeech.py",
+    "harness/corpora/show.py": "corpora/test_corpus.py",
+    "harness/corpora/slue_labels.py": "corpora/test_slue.py",
+    "harness/engine/candidates.py": "engine/test_scoring.py",
+    "harness/engine/example_losses.py": "engine/test_finetune.py",
+    "harness/engine/finetune_config.py": "engine/test_finetune.py",
+    "harness/engine/finetuned_model.py": "engine/test_finetune.py",
+    "harness/engine/kv_cache.py": "engine/test_generation.py",
+    "harness/engine/source.py": "evaluation/test_resume.py",
+    "harness/engine/work.py": "engine/test_scoring.py",
+    "harness/metrics/joining.py": "metrics/test_ner.py",
+    "harness/metrics/ratios.py": "tasks/test_cells.py",
+    "harness/report/comparison_tables.py": "report/test_compare.py",
+    "harness/report/formats.py": "report/test_compare.py",
+    "harness/report/item_values.py": "report/test_compare.py",
+    "harness/report/labels.py": "report/test_compare.py",
+    "harness/report/leaderboard.py": "report/test_compare.py",
+    "harness/report/scores.py": "cli/test_score.py",
+    "harness/report/tables.py": "cli/test_printing.py",
+    "harness/report/why.py": "report/test_compare.py",
+    "harness/sweep/blocks.py": "sweep/test_report.py",
+    "harness/sweep/export.py": "cli/test_sweep.py",
+    "harness/sweep/figures.py": "sweep/test_report.py",
+    "harness/sweep/sections.py": "sweep/test_report.py",
+    "harness/sweep/tracking.py": "sweep/test_sweep_faults.py",
+    "harness/task.py": "tasks/test_contracts.py",
+    "harness/tracking/fields.py": "tracking/test_evaluations.py",
+    "harness/training/data.py": "models/test_sutlm.py",
+    "harness/training/show.py": "models/test_sutlm.py",
+    "harness/training/text_tokenizer.py": "models/test_sutlm.py",
+    "harness/training/train.py": "models/test_sutlm.py",
+    "harness/training/vocabulary.py": "training/test_formats.py",
+    "tasks/slue_ner.py": "tasks/test_slue.py",
+    "tasks/slue_sa.py": "tasks/test_slue.py",
+}
+#: Nothing in them can go wrong: a type and a number.
+WITHOUT_TESTS = {"harness/progress.py", "harness/version.py"}
 
 
 def name(path):
@@ -19,6 +82,31 @@ def test_files_are_short():
     lines = {name(path): len(path.read_text("utf-8").splitlines()) for path in CODE}
     assert {path: n for path, n in lines.items() if n > 500} == {}
     assert sorted(lines.values())[int(0.9 * len(lines))] <= 350
+
+
+def mirrored(path):
+    """The test file of a module: the same place in tests/, without a leading underscore."""
+    folder = path.parent.relative_to(ROOT / "harness") if path.is_relative_to(ROOT / "harness") else name(path.parent)
+    return ROOT / "tests" / folder / f"test_{path.stem.lstrip('_')}.py"
+
+
+def test_tests_lie_where_the_code_lies():
+    found = {p.relative_to(ROOT / "tests").as_posix() for p in TESTS if p.name.startswith("test_")}
+    expected = {mirrored(path).relative_to(ROOT / "tests").as_posix() for path in CODE}
+    assert found - expected == set(OF_THE_WHOLE)
+
+
+def test_every_public_module_has_tests():
+    public = [path for path in CODE if not path.name.startswith("_") and path.parent.name != "stats"]
+    without = {name(path) for path in public if not mirrored(path).exists()}
+    assert without == set(TESTED_IN) | WITHOUT_TESTS
+    assert [test for test in TESTED_IN.values() if not (ROOT / "tests" / test).exists()] == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name)
+def test_no_test_module_is_imported(path):
+    """What tests share lies in fixtures and in modules that hold no test; code for other processes counts too."""
+    assert re.findall(r"^\s*(?:from|import) [\w.]*\btest_\w+ ?.*$", path.read_text("utf-8"), re.M) == []
 
 
 @pytest.mark.parametrize("path", TESTS, ids=name)
