@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from harness.errors import OptionError
 from harness.figures import Figure
@@ -141,7 +141,26 @@ class Record:
     data: Mapping[str, Any]
 
 
-class Task(Protocol):
+class Identified(Protocol):
+    """What has an id: every example of a task."""
+
+    @property
+    def id(self) -> str:
+        """Unique within the task."""
+        ...
+
+
+#: A task's options: a frozen dataclass.
+OptionsT = TypeVar("OptionsT")
+_OptionsT_contra = TypeVar("_OptionsT_contra", contravariant=True)
+#: What one item of a task is made of.
+ExampleT = TypeVar("ExampleT", bound=Identified)
+_ExampleT_co = TypeVar("_ExampleT_co", bound=Identified, covariant=True)
+#: What a procedure is about to do.
+PlanT = TypeVar("PlanT", bound="ProcedurePlan[Any]")
+
+
+class Task(Protocol[OptionsT, ExampleT]):
     """A task by likelihood: requests → score → summarize, all pure.
 
     `Options` is a frozen dataclass (`config=STRICT`) whose fields and defaults are the task's protocol; the command
@@ -149,21 +168,23 @@ class Task(Protocol):
     """
 
     info: TaskInfo
-    Options: type
+    Options: type[OptionsT]
 
-    def examples(self, corpus: Corpus, options: Any, *, limit: int | None, seed: int) -> Sequence[Any]:
+    def examples(self, corpus: Corpus, options: OptionsT, *, limit: int | None, seed: int) -> Sequence[ExampleT]:
         """The examples, drawn from the corpus; each has an `id`."""
         ...
 
-    def requests(self, examples: Sequence[Any], options: Any, *, modalities: frozenset[Modality]) -> Sequence[Request]:
+    def requests(
+        self, examples: Sequence[ExampleT], options: OptionsT, *, modalities: frozenset[Modality]
+    ) -> Sequence[Request]:
         """Every likelihood the task needs from a model that knows `modalities`."""
         ...
 
-    def score(self, examples: Sequence[Any], options: Any, answers: Mapping[str, Answer]) -> list[Item]:
-        """One record per item with every score; an item that cannot be scored carries `failed` with the reason."""
+    def score(self, examples: Sequence[ExampleT], options: OptionsT, answers: Mapping[str, Answer]) -> list[Item]:
+        """One item per example with every score; an item that cannot be scored has the reason in `failed`."""
         ...
 
-    def summarize(self, items: Sequence[Item], options: Any, *, seed: int) -> dict[str, Metric]:
+    def summarize(self, items: Sequence[Item], options: OptionsT, *, seed: int) -> dict[str, Metric]:
         """Metrics over the items that were scored."""
         ...
 
@@ -211,7 +232,7 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True)
-class ProcedurePlan:
+class ProcedurePlan(Generic[_ExampleT_co]):
     """What a procedure is about to do.
 
     Attributes:
@@ -220,39 +241,40 @@ class ProcedurePlan:
         signature: which of these stand in the signature, in short.
     """
 
-    examples: Sequence[Any]
+    examples: Sequence[_ExampleT_co]
     protocol: Mapping[str, Any] = field(default_factory=dict)
     signature: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable
-class Procedure(Protocol):
+class Procedure(Protocol[OptionsT, PlanT]):
     """A task that does more than ask for likelihoods: it generates, or trains and tests. `Options` as for `Task`."""
 
     info: TaskInfo
-    Options: type
+    Options: type[OptionsT]
 
-    def plan(self, session: Session, options: Any) -> ProcedurePlan:
+    def plan(self, session: Session, options: OptionsT) -> PlanT:
         """What will be done; cheap, and the same every time."""
         ...
 
-    def run(self, session: Session, plan: ProcedurePlan, options: Any) -> list[Item]:
-        """One record per item with every score; an item without carries `failed` with the reason."""
+    def run(self, session: Session, plan: PlanT, options: OptionsT) -> list[Item]:
+        """The items with every score; one that cannot be scored has the reason in `failed`."""
         ...
 
-    def summarize(self, items: Sequence[Item], options: Any, *, seed: int) -> dict[str, Metric]:
+    def summarize(self, items: Sequence[Item], options: OptionsT, *, seed: int) -> dict[str, Metric]:
         """Metrics over the items that were scored."""
         ...
 
 
-AnyTask = Task | Procedure
+#: A task of either kind, whose options and examples are its own business.
+AnyTask = Task[Any, Any] | Procedure[Any, Any]
 
 
 @runtime_checkable
-class ItemMetrics(Protocol):
+class ItemMetrics(Protocol[_OptionsT_contra]):
     """What a task may add to be compared pairwise: which of its metrics are means over items, and of what."""
 
-    def item_values(self, items: Sequence[Item], options: Any) -> dict[str, dict[str, float]]:
+    def item_values(self, items: Sequence[Item], options: _OptionsT_contra) -> dict[str, dict[str, float]]:
         """For metric keys of `summarize` that are plain means over items: the value of each item, by its id.
 
         `items` are those that were scored. The mean of a metric's values is the metric. Items depend on one another

@@ -10,7 +10,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -28,11 +28,11 @@ from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import AudioSpan, Segment, Speech, Text
 from harness.stats import bootstrap_ci
-from harness.task import ProcedurePlan, Session, TaskInfo
+from harness.task import Session, TaskInfo
 
 from ._cells import RESAMPLES, Floats, Statistic, Table, compare, grouped
 from ._transfer_examples import Cell, Example, Training, TransferPlan, permuted, records_of, train_split, transcriber_of
-from ._transfer_options import MODALITIES, TrainOn
+from ._transfer_options import MODALITIES, TrainOn, TransferOptions
 from ._transfer_text import text_of, utterance_ids
 
 #: How often gold is dealt out anew to find what predictions reach that have nothing to do with their utterances.
@@ -41,12 +41,14 @@ _SHUFFLES = 20
 _TRANSCRIPT_SHARE, _TRANSCRIPT_MORE = 2, 16
 _END = "<end>"
 
+OptionsT = TypeVar("OptionsT", bound=TransferOptions)
 
-class TransferTask(ABC):
+
+class TransferTask(ABC, Generic[OptionsT]):
     """The procedure of both tasks; a task says what its labels are and how they are learned, told and counted."""
 
-    info: ClassVar[TaskInfo]
-    Options: ClassVar[type]
+    info: TaskInfo
+    Options: type[OptionsT]
     #: Statistics of summed `columns` `(…, m)`, in per cent, by metric; the first is the headline.
     statistics: ClassVar[Mapping[str, Statistic]]
     #: Those with an interval.
@@ -60,7 +62,7 @@ class TransferTask(ABC):
     # --- what a task says ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def check(self, model: Model, options: Any) -> None:
+    def check(self, model: Model, options: OptionsT) -> None:
         """Refuses what the model or the options cannot do."""
 
     @abstractmethod
@@ -68,18 +70,24 @@ class TransferTask(ABC):
         """The label of an utterance as JSON values; None where it has none."""
 
     @abstractmethod
-    def num_classes(self, options: Any) -> int:
+    def num_classes(self, options: OptionsT) -> int:
         """Outputs of the classification head; 0 for none."""
 
     @abstractmethod
     def lesson(
-        self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: Any, options: Any
+        self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: Any, options: OptionsT
     ) -> TrainingExample:
         """What is to be learned of an utterance in one modality."""
 
     @abstractmethod
     def predict(
-        self, tuned: FineTunedModel, segments: Mapping[str, Segment], options: Any, *, longest: int, batch_tokens: int
+        self,
+        tuned: FineTunedModel,
+        segments: Mapping[str, Segment],
+        options: OptionsT,
+        *,
+        longest: int,
+        batch_tokens: int,
     ) -> Iterator[tuple[str, Any]]:
         """Predictions as JSON values by id; `longest` is the number of targets of the longest lesson."""
 
@@ -107,17 +115,17 @@ class TransferTask(ABC):
         """What is read of an utterance before anything is predicted; it ends alike in both modalities."""
         return [*utterance_ids(model, segment), tokens[self.task_token]]
 
-    def weights(self, golds: Sequence[Any], options: Any) -> list[float]:
+    def weights(self, golds: Sequence[Any], options: OptionsT) -> list[float]:
         """Weight in the loss of each training utterance."""
         return [1.0] * len(golds)
 
-    def needed(self, tuned: FineTunedModel, segment: Segment, options: Any, longest: int) -> int:
+    def needed(self, tuned: FineTunedModel, segment: Segment, options: OptionsT, longest: int) -> int:
         """Tokens that the utterance and what is predicted of it may take together."""
         return len(self.context(tuned, tuned.tokens, segment)) + longest
 
     # --- the procedure ------------------------------------------------------------------------------------------------
 
-    def plan(self, session: Session, options: Any) -> TransferPlan:
+    def plan(self, session: Session, options: OptionsT) -> TransferPlan:
         """Which utterances are trained, validated and tested on.
 
         Raises:
@@ -161,11 +169,9 @@ class TransferTask(ABC):
             test_on=test_on,
         )
 
-    def run(self, session: Session, plan: ProcedurePlan, options: Any) -> list[Item]:
+    def run(self, session: Session, plan: TransferPlan, options: OptionsT) -> list[Item]:
         """Trainings, then one record per utterance, cell and seed; then those of the baselines."""
-        if not isinstance(plan, TransferPlan):
-            raise TypeError(f"{self.info.name} runs the plan that it made; found {type(plan).__name__}.")
-        test: Sequence[Example] = plan.examples
+        test = plan.examples
         session.model.prepare([e.segments[m] for m in plan.test_on for e in test])
         trainings = self._train(session, plan, options)
         inputs = {m: {e.id: e.segments[m] for e in test} for m in plan.test_on}
@@ -188,7 +194,7 @@ class TransferTask(ABC):
             items.append(self._answered(item, {"predicted": majority}, e, e.segments["text"]))
         return items
 
-    def summarize(self, items: Sequence[Item], options: Any, *, seed: int) -> dict[str, Metric]:
+    def summarize(self, items: Sequence[Item], options: OptionsT, *, seed: int) -> dict[str, Metric]:
         """The matrix and its baselines: means over seeds, each with an interval over speakers and seeds."""
         metrics: dict[str, Metric] = {}
         for condition, rows in grouped([i for i in items if "best_loss" in i.scores], "condition").items():
@@ -207,7 +213,7 @@ class TransferTask(ABC):
                 metrics |= self._compared(name, cells, seed)
         return metrics
 
-    def item_values(self, items: Sequence[Item], options: Any) -> dict[str, dict[str, float]]:
+    def item_values(self, items: Sequence[Item], options: OptionsT) -> dict[str, dict[str, float]]:
         """Of each cell the mean of the utterances' own scores."""
         cells = grouped([i for i in items if "cell" in i.extra], "cell")
         return {
@@ -242,7 +248,7 @@ class TransferTask(ABC):
             for u, gold in labeled
         )
 
-    def _train(self, session: Session, plan: TransferPlan, options: Any) -> list[Training]:
+    def _train(self, session: Session, plan: TransferPlan, options: OptionsT) -> list[Training]:
         """Every condition with every seed, at the learning rate that was best with the first seed."""
         lessons = {c: self._lessons(session.model, plan, c, options) for c in plan.train_on}
         for condition, (train, _) in lessons.items():
@@ -269,7 +275,7 @@ class TransferTask(ABC):
         return [replace(t, record=records[t.digest]) for t in trainings]
 
     def _lessons(
-        self, model: Model, plan: TransferPlan, condition: TrainOn, options: Any
+        self, model: Model, plan: TransferPlan, condition: TrainOn, options: OptionsT
     ) -> tuple[tuple[TrainingExample, ...], tuple[TrainingExample, ...]]:
         weights, tokens = self.weights([e.gold for e in plan.train], options), task_tokens(model, self.tokens(model))
         out = []
@@ -286,7 +292,7 @@ class TransferTask(ABC):
             out.append(tuple(lesson for lesson in made if len(lesson.ids) <= model.max_length))
         return out[0], out[1]
 
-    def _transcripts(self, session: Session, plan: TransferPlan, options: Any) -> dict[str, Segment]:
+    def _transcripts(self, session: Session, plan: TransferPlan, options: OptionsT) -> dict[str, Segment]:
         """What the transcriber hears in each test utterance; nothing where there is no cascade."""
         transcriber = transcriber_of(session, options, plan.test_on, plan.train_on)
         if transcriber is None:
@@ -312,7 +318,7 @@ class TransferTask(ABC):
         found = session.records(asked, compute, what="transcripts")
         return {i: Text(str(found[f"transcript/{i}"]["text"])) for i in speech}
 
-    def _predictions(self, session: Session, cells: Sequence[Cell], options: Any) -> dict[str, Mapping[str, Any]]:
+    def _predictions(self, session: Session, cells: Sequence[Cell], options: OptionsT) -> dict[str, Mapping[str, Any]]:
         asked = {
             cell.request(i): digest([cell.training.digest, i, segment.text if isinstance(segment, Text) else "speech"])
             for cell in cells
@@ -336,7 +342,7 @@ class TransferTask(ABC):
         tuned: FineTunedModel,
         cell: Cell,
         inputs: Mapping[str, Segment],
-        options: Any,
+        options: OptionsT,
         longest: int,
         batch_tokens: int,
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -30,7 +30,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class TransferPlan(ProcedurePlan):
+class TransferPlan(ProcedurePlan[Example]):
     """A plan with the utterances to learn and to validate on, and the conditions that the model's modalities allow."""
 
     train: tuple[Example, ...] = ()

@@ -35,7 +35,7 @@ from harness.metrics.retrieval import (
 from harness.results import Item, Metric
 from harness.segments import DIRECTIONS, Direction, Modality, Text, modalities_of
 from harness.stats import bootstrap_ci
-from harness.task import Answer, Loglikelihoods, Ranking, RankScore, Request, TaskInfo, Unscorable
+from harness.task import Answer, Loglikelihoods, Ranking, RankScore, Request, Task, TaskInfo, Unscorable
 
 from ._cra_figures import rank_figures
 from ._directions import direction_grid
@@ -342,4 +342,4 @@ def _with_candidates(examples: Sequence[Example], index: int, gold: int, options
     return replace(e, candidates=candidates, gold=candidates.index(gold))
 
 
-TASK = Cra()
+TASK: Task[CraOptions, Example] = Cra()

@@ -18,7 +18,7 @@ from harness.figures import Figure, HeatMap, Scatter
 from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import DIRECTIONS, Modality, modalities_of
-from harness.task import ProcedurePlan, Session, TaskInfo
+from harness.task import Procedure, ProcedurePlan, Session, TaskInfo
 
 from ._directions import direction_grid
 from ._halves import Halves, written
@@ -51,7 +51,7 @@ class Pelm:
     )
     Options = PelmOptions
 
-    def plan(self, session: Session, options: PelmOptions) -> ProcedurePlan:
+    def plan(self, session: Session, options: PelmOptions) -> ProcedurePlan[Halves]:
         """The prompts, with the models that judge.
 
         Raises:
@@ -97,9 +97,9 @@ class Pelm:
             },
         )
 
-    def run(self, session: Session, plan: ProcedurePlan, options: PelmOptions) -> list[Item]:
+    def run(self, session: Session, plan: ProcedurePlan[Halves], options: PelmOptions) -> list[Item]:
         """One record per continuation, with its texts and every score, and one per reference."""
-        halves: Sequence[Halves] = plan.examples
+        halves = plan.examples
         directions = possible_directions(options, session.model)
         wanted = wanted_continuations(halves, directions, options)
         said = make_continuations(session, wanted, halves, options, plan.protocol)
@@ -187,4 +187,4 @@ def _check_units(model: Model, transcriber: Model, half: Halves, name: str) -> N
             ) from None
 
 
-TASK = Pelm()
+TASK: Procedure[PelmOptions, ProcedurePlan[Halves]] = Pelm()

@@ -39,10 +39,11 @@ from harness.metrics.tags import END_TAG, bio_labels, bio_mentions, format_tags,
 from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import Segment, Text
-from harness.task import TaskInfo
+from harness.task import Procedure, TaskInfo
 
 from ._cells import Floats, Statistic, grouped
 from ._transfer import TransferTask, cell_keys, matrix_keys
+from ._transfer_examples import TransferPlan
 from ._transfer_options import TransferOptions
 from ._transfer_text import start_of_text, text_of, written
 
@@ -98,7 +99,7 @@ _STATISTICS: dict[str, Statistic] = {
 }
 
 
-class SlueNer(TransferTask):
+class SlueNer(TransferTask[SlueNerOptions]):
     """The task; see the module's docstring."""
 
     info = TaskInfo(
@@ -254,4 +255,4 @@ def _tagged_text(tuned: FineTunedModel, ids: Sequence[int]) -> str:
     return " ".join(word for word in words if word)
 
 
-TASK = SlueNer()
+TASK: Procedure[SlueNerOptions, TransferPlan] = SlueNer()

@@ -26,10 +26,11 @@ from harness.metrics.ratios import ratio
 from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import Segment, Text
-from harness.task import TaskInfo
+from harness.task import Procedure, TaskInfo
 
 from ._cells import Statistic, grouped
 from ._transfer import TransferTask, cell_keys, matrix_keys
+from ._transfer_examples import TransferPlan
 from ._transfer_options import TransferOptions
 from ._transfer_text import text_of, written
 
@@ -87,7 +88,7 @@ _STATISTICS: dict[str, Statistic] = {
 }
 
 
-class SlueSa(TransferTask):
+class SlueSa(TransferTask[SlueSaOptions]):
     """The task; see the module's docstring."""
 
     info = TaskInfo(
@@ -207,4 +208,4 @@ def _confusion_figure(cell: str, pairs: Sequence[tuple[str, str]]) -> ConfusionM
     )
 
 
-TASK = SlueSa()
+TASK: Procedure[SlueSaOptions, TransferPlan] = SlueSa()

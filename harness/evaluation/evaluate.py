@@ -29,7 +29,7 @@ from harness.evaluation.store import RowSet, RowStore
 from harness.model import Model, load_model
 from harness.progress import ProgressCallback
 from harness.results import Item, RunResult, TaskResult, attachments_folder, signature
-from harness.task import AnyTask, Procedure, Task, task_registry
+from harness.task import AnyTask, ExampleT, Identified, OptionsT, PlanT, Procedure, Task, task_registry
 from harness.version import __version__
 
 _PACKAGES = ("torch", "torchaudio", "transformers", "sentencepiece", "numpy", "scipy", "scikit-learn", "soundfile")
@@ -227,7 +227,7 @@ class _Done:
     signature: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _run_likelihoods(session: _Session, task: Task, options: Any) -> _Done:
+def _run_likelihoods(session: _Session, task: Task[OptionsT, ExampleT], options: OptionsT) -> _Done:
     model = session.model
     examples = task.examples(session.corpus, options, limit=session.limit, seed=session.seed)
     requests = task.requests(examples, options, modalities=model.modalities)
@@ -244,14 +244,14 @@ def _run_likelihoods(session: _Session, task: Task, options: Any) -> _Done:
     return _Done(items, protocol, total_work(rows.values()))
 
 
-def _run_procedure(session: _Session, task: Procedure, options: Any) -> _Done:
+def _run_procedure(session: _Session, task: Procedure[OptionsT, PlanT], options: OptionsT) -> _Done:
     plan = task.plan(session, options)
     protocol = {**_protocol(session, task, options, plan.examples), **plain(plan.protocol)}
     session.key = _row_set(session, protocol, procedure_version(task, session.model))
     return _Done(task.run(session, plan, options), protocol, {}, plan.signature)
 
 
-def _protocol(session: _Session, task: AnyTask, options: Any, examples: Sequence[Any]) -> dict[str, Any]:
+def _protocol(session: _Session, task: AnyTask, options: object, examples: Sequence[Identified]) -> dict[str, Any]:
     return {
         "task": task.info.name,
         "version": task.info.version,

@@ -172,7 +172,7 @@ def scoring_version(model: Model) -> str:
     return digest([source_digest(), str(getattr(model.module, "dtype", None))])
 
 
-def procedure_version(task: Procedure, model: Model) -> str:
+def procedure_version(task: Procedure[Any, Any], model: Model) -> str:
     """Digest of the code that computes a procedure's records: its class and what that inherits, and the engines."""
     modules = dict.fromkeys(c.__module__ for c in type(task).__mro__)
     own = [Path(str(sys.modules[m].__file__)) for m in modules if m.partition(".")[0] not in sys.stdlib_module_names]

@@ -23,6 +23,8 @@ from harness.segments import (
     Segment,
 )
 from harness.task import (
+    ExampleT,
+    OptionsT,
     Procedure,
     Task,
     Unscorable,
@@ -48,7 +50,9 @@ class Measured:
     metrics: dict[str, Metric]
 
 
-def measure(task: Task, model: Model, corpus: Corpus, options: Any, *, seed: int = 0) -> Measured:
+def measure(
+    task: Task[OptionsT, ExampleT], model: Model, corpus: Corpus, options: OptionsT, *, seed: int = 0
+) -> Measured:
     """Every example of a corpus held in memory, without the bookkeeping of a run.
 
     Raises:
@@ -71,7 +75,7 @@ class Sample:
     split: str
     num_utterances: int
 
-    def task(self) -> Task:
+    def task(self) -> Task[Any, Any]:
         """The task by likelihood, by registered name or `path/to/file.py:TASK`."""
         task = task_registry().load(self.name)
         assert not isinstance(task, Procedure), f"'{self.name}' is a procedure; hold it to ProcedureContract"
