@@ -54,8 +54,6 @@ TESTED_IN = {
     "harness/report/scores.py": "cli/test_score.py",
     "harness/report/tables.py": "cli/test_printing.py",
     "harness/report/why.py": "report/test_compare.py",
-    "harness/sweep/blocks.py": "sweep/test_report.py",
-    "harness/sweep/export.py": "cli/test_sweep.py",
     "harness/sweep/figures.py": "sweep/test_report.py",
     "harness/sweep/sections.py": "sweep/test_report.py",
     "harness/sweep/tracking.py": "sweep/test_sweep_faults.py",
