@@ -52,7 +52,7 @@ def run(
     scored = [i for i in items if i.failed is None]
     of_task = {
         "task": "cra",
-        "version": 1,
+        "version": TASK.info.version,
         "options": plain(options),
         "corpus": "demo",
         "corpus_digest": "0092" * 16,
@@ -65,7 +65,7 @@ def run(
     fingerprint = digest(model)
     parts = {
         "task": "cra",
-        "version": 1,
+        "version": TASK.info.version,
         "corpus": "demo@0092",
         "n": of_task["n"],
         "model": f"{model}@{fingerprint[:4]}",

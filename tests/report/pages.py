@@ -8,6 +8,7 @@ from harness.report.html import report_page
 from harness.tasks.cra import TASK
 
 TASKS = {"cra": TASK}
+KEY = "cra.u2t.pmi.r_at_1"
 #: Elements without content.
 VOID = {"meta", "link", "input", "br", "wbr"}
 
@@ -57,3 +58,8 @@ def page(results, output=Path("report.html"), folders=None, **more):
     return report_page(
         results, labels, tasks=TASKS, folders=folders or [Path("x")] * len(results), output=output, **more
     )
+
+
+def row(comparison, key=KEY):
+    """A comparison's row of one metric."""
+    return next(r for r in comparison.rows if r.key == key)

@@ -188,6 +188,22 @@ HALF = ("Negative", "Neutral", "Positive", "Positive", "Negative", "Neutral")
 ALWAYS = ("Neutral",) * 6
 
 
+def test_confusion_is_counted_over_seeds_in_cells_that_were_trained():
+    """Gold each label twice; seed 0 all right, seed 1 half: Negative → Negative 3, Positive 1; one output no label."""
+    rows = [
+        *items("train_text.test_text", RIGHT),
+        *items("train_text.test_text", (*HALF[:-1], "angry"), seed=1),
+        *items("majority.test", ALWAYS),
+    ]
+    [_, found] = SA.figures(rows, {})
+    assert found.name == "confusion.train_text.test_text"
+    assert found.counts == {
+        "Negative": {"Negative": 3, "Neutral": 0, "Positive": 1, "unparsable": 0},
+        "Neutral": {"Negative": 1, "Neutral": 3, "Positive": 0, "unparsable": 0},
+        "Positive": {"Negative": 0, "Neutral": 0, "Positive": 3, "unparsable": 1},
+    }
+
+
 def test_a_matrix_worked_out_by_hand():
     """Text-trained on text: all right with seed 0, one of two of each class with seed 1, so 100 and 50, mean 75.
 
