@@ -9,7 +9,6 @@ from harness.config import digest
 
 
 @functools.cache
-def source_digest() -> str:
+def source_digest(folder: Path = Path(__file__).parent) -> str:
     """Changes whenever the source of any module of this package does: each of them may decide a number."""
-    folder = Path(__file__).parent
     return digest({path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.py"))})

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.engine.example_losses import batches, loglikelihoods, target_logprobs
+from harness.engine.example_losses import loglikelihoods, target_logprobs
 from harness.engine.finetune import choose, drop_weights, fine_tune, load_fine_tuned
 from harness.engine.finetune_config import (
     FineTuneConfig,
@@ -105,13 +105,6 @@ def test_predictions_do_not_depend_on_the_batch(toy):
     for i in range(len(examples)):
         assert torch.allclose(found[0][i], found[1][i], atol=1e-5)
         assert torch.allclose(found[0][i], found[2][i], atol=1e-5)
-
-
-def test_batches_hold_every_sequence_once_within_the_budget():
-    lengths = [random.Random(0).randint(1, 30) for _ in range(200)]
-    found = list(batches(lengths, 64))
-    assert sorted(i for batch in found for i in batch) == list(range(200))
-    assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 64 for batch in found)
 
 
 def weights(tuned):
@@ -243,17 +236,3 @@ def test_a_model_without_a_decoder_is_refused():
 def test_nothing_to_learn_is_refused(toy):
     with pytest.raises(InputError, match="found 0 and 12"):
         replace(job(toy), train=())
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"epochs": 0}, "epochs is at least 1; found 0"),
-        ({"lora_rank": 0}, "lora_rank is at least 1"),
-        ({"learning_rate": 0.0}, "learning_rate and clip_norm are > 0"),
-        ({"warmup_share": 1.0}, "warmup_share lies in"),
-    ],
-)
-def test_recipes_out_of_range_are_refused(setting, message):
-    with pytest.raises(InputError, match=message):
-        FineTuneConfig(**setting)
