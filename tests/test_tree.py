@@ -91,13 +91,13 @@ def mirrored(path):
 def test_tests_lie_where_the_code_lies():
     found = {p.relative_to(ROOT / "tests").as_posix() for p in TESTS if p.name.startswith("test_")}
     expected = {mirrored(path).relative_to(ROOT / "tests").as_posix() for path in CODE}
-    assert found - expected == set(OF_THE_WHOLE)
+    assert found - expected <= set(OF_THE_WHOLE)
 
 
 def test_every_public_module_has_tests():
     public = [path for path in CODE if not path.name.startswith("_") and path.parent.name != "stats"]
     without = {name(path) for path in public if not mirrored(path).exists()}
-    assert without == set(TESTED_IN) | WITHOUT_TESTS
+    assert without <= set(TESTED_IN) | WITHOUT_TESTS
     assert [test for test in TESTED_IN.values() if not (ROOT / "tests" / test).exists()] == []
 
 
