@@ -103,7 +103,8 @@ def test_other_protocols_are_refused_with_their_fields():
     two = [drawn("a", skill=0.5), drawn("b", skill=0.5, seed=1, options=options)]
     with pytest.raises(
         InputError,
-        match=r"have the protocol of a:\n  b: cra\.options\.negatives is same_speaker, not random; cra\.seed is 1, not 0",
+        match=r"have the protocol of a:\n"
+        r"  b: cra\.options\.negatives is same_speaker, not random; cra\.seed is 1, not 0",
     ):
         compare(two, ("a", "b"), tasks=TASKS)
 
