@@ -19,7 +19,7 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Table:
+class CellPredictions:
     """The predictions of one cell.
 
     Attributes:
@@ -49,7 +49,7 @@ class Table:
         return np.asarray(self.counts.sum(axis=0))
 
     @classmethod
-    def of(cls, items: Sequence[Item], columns: Callable[[Any, Any], list[float]]) -> Table:
+    def of(cls, items: Sequence[Item], columns: Callable[[Any, Any], list[float]]) -> CellPredictions:
         """The predictions among a cell's items; `columns` counts for one of them what the statistics are made of."""
         by_seed = [{i.extra["utterance"]: i for i in rows} for _, rows in sorted(grouped(items, "seed").items())]
         utterances = sorted(set.intersection(*(set(rows) for rows in by_seed)))
@@ -60,23 +60,25 @@ class Table:
         stream = items[0].extra["cell"].split(".")[0]
         return cls(utterances, [str(first[u].group) for u in utterances], gold, predicted, np.array(counts), stream)
 
-    def common(self, other: Table) -> set[str]:
+    def common(self, other: CellPredictions) -> set[str]:
         """Utterances of both."""
         return set(self.utterances) & set(other.utterances)
 
-    def only(self, kept: set[str]) -> Table:
+    def only(self, utterances: set[str]) -> CellPredictions:
         """The predictions for some of its utterances."""
-        at = [k for k, u in enumerate(self.utterances) if u in kept]
+        at = [k for k, u in enumerate(self.utterances) if u in utterances]
 
         def some(values: list[Any]) -> list[Any]:
             return [values[k] for k in at]
 
         predicted = [some(row) for row in self.predicted]
-        return Table(some(self.utterances), some(self.groups), some(self.gold), predicted, self.counts[at], self.stream)
+        return CellPredictions(
+            some(self.utterances), some(self.groups), some(self.gold), predicted, self.counts[at], self.stream
+        )
 
 
 def compare(
-    parts: Sequence[tuple[Table, Statistic]],
+    parts: Sequence[tuple[CellPredictions, Statistic]],
     combine: Callable[..., Floats],
     seed: int,
     higher_is_better: bool | None,
@@ -107,7 +109,7 @@ def compare(
     return interval.metric(higher_is_better=higher_is_better, chance=chance)
 
 
-def _seed_shares(table: Table, shape: tuple[int, ...], seed: int) -> Floats:
+def _seed_shares(table: CellPredictions, shape: tuple[int, ...], seed: int) -> Floats:
     """How much each seed counts: equally for all items, else drawn for each resample, `(…, seeds)`."""
     seeds = shape[-1]
     equal = np.full(seeds, 1 / seeds)

@@ -72,11 +72,11 @@ def cut_in_halves(corpus: Corpus, utterance: Utterance, *, needs_times: bool, in
 
 def with_distinct_continuations(halves: Sequence[Halves]) -> list[Halves]:
     """Those whose second half no earlier one has in the same words: twins cannot be told apart."""
-    first = {written(h.continuation): h.id for h in reversed(halves)}
-    return [h for h in halves if first[written(h.continuation)] == h.id]
+    first = {transcript(h.continuation): h.id for h in reversed(halves)}
+    return [h for h in halves if first[transcript(h.continuation)] == h.id]
 
 
-def written(half: Mapping[Modality, Segment]) -> str:
+def transcript(half: Mapping[Modality, Segment]) -> str:
     """The words of a half."""
     text = half["text"]
     return text.text if isinstance(text, Text) else ""

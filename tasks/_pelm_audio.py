@@ -41,7 +41,7 @@ def add_audio(session: Session, items: Sequence[Draft], units: Mapping[str, Foun
             if sound:
                 file = f"{name}-{number}-{re.sub(r'[^A-Za-z0-9.-]+', '_', example)}.flac"
                 item["audio_output"] = session.attach(file, sound.flac())
-                item["cuttings"], item["missing_units"] = sound.num_segments, sound.num_missing
+                item["segments"], item["missing_units"] = sound.num_segments, sound.num_missing
 
 
 def _lookup(session: Session, tokenizers: Tokenizers, example: str) -> UnitLookup | None:

@@ -14,13 +14,17 @@ from harness.task import Session
 
 from ._halves import Halves
 from ._pelm_options import PelmOptions
-from ._pelm_prompts import Wanted, speaks
+from ._pelm_prompts import ContinuationSpec, speaks
 
 Found = Mapping[str, Any]
 
 
 def make_continuations(
-    session: Session, wanted: Sequence[Wanted], halves: Sequence[Halves], options: PelmOptions, protocol: Found
+    session: Session,
+    wanted: Sequence[ContinuationSpec],
+    halves: Sequence[Halves],
+    options: PelmOptions,
+    protocol: Found,
 ) -> dict[str, Found]:
     """What the model said, or why it could not, by id."""
     by_id = {w.id: w for w in wanted}
@@ -54,7 +58,7 @@ def make_continuations(
     )
 
 
-def _request(wanted: Wanted, options: PelmOptions) -> Continue:
+def _request(wanted: ContinuationSpec, options: PelmOptions) -> Continue:
     source, target = modalities_of(wanted.direction)
     return Continue(
         f"{wanted.direction}/{wanted.halves.id}/{wanted.seed}",

@@ -16,10 +16,10 @@ from harness.results import Item
 from harness.segments import Text, modalities_of
 from harness.task import Loglikelihoods, Request, Session
 
-from ._halves import Halves, written
+from ._halves import Halves, transcript
 from ._pelm_continuations import Found
 from ._pelm_options import SCOPES, PelmOptions
-from ._pelm_prompts import Wanted
+from ._pelm_prompts import ContinuationSpec
 
 #: Texts that the external model reads together, and tokens of a batch: fixed, so that no rounding hangs on the run.
 _LM_BLOCK, _LM_BATCH_TOKENS = 64, 4096
@@ -28,7 +28,7 @@ Draft = dict[str, Any]
 _TEXTS = {"prompt": "prompt", "reference": "reference", "text": "output"}
 _HEAD = ("id", "group", "failed")
 _EXTRA = (
-    "kind", "direction", "example", "seed", "temperature", "units", "audio", "audio_output", "cuttings",
+    "kind", "direction", "example", "seed", "temperature", "units", "audio", "audio_output", "segments",
     "missing_units",
 )  # fmt: skip
 
@@ -46,7 +46,7 @@ def item_of(draft: Draft) -> Item:
 
 
 def outputs(
-    wanted: Sequence[Wanted], said: Mapping[str, Found], heard: Mapping[str, Found], options: PelmOptions
+    wanted: Sequence[ContinuationSpec], said: Mapping[str, Found], heard: Mapping[str, Found], options: PelmOptions
 ) -> Iterator[Draft]:
     for w in wanted:
         found = said[w.id]
@@ -58,8 +58,8 @@ def outputs(
             "example": w.halves.id,
             "seed": w.seed,
             "temperature": w.temperature,
-            "prompt": written(w.halves.prompt),
-            "reference": options.normalize(written(w.halves.continuation)),
+            "prompt": transcript(w.halves.prompt),
+            "reference": options.normalize(transcript(w.halves.continuation)),
         }
         spoken = modalities_of(w.direction)[1] == "speech"
         # Where nothing was said there is nothing to transcribe.
@@ -80,7 +80,7 @@ def outputs(
 
 def references(halves: Sequence[Halves], heard: Mapping[str, Found], options: PelmOptions) -> Iterator[Draft]:
     for half in halves:
-        text = options.normalize(written(half.continuation))
+        text = options.normalize(transcript(half.continuation))
         words = text.split()
         random.Random(f"pelm shuffled {half.id}").shuffle(words)
         found: dict[str, Found] = {"reference_text": {"text": text}, "shuffled_reference": {"text": " ".join(words)}}
@@ -94,7 +94,7 @@ def references(halves: Sequence[Halves], heard: Mapping[str, Found], options: Pe
                 "group": half.speaker,
                 "example": half.id,
                 "seed": 0,
-                "prompt": written(half.prompt),
+                "prompt": transcript(half.prompt),
                 "reference": text,
                 **(own if "failed" in own else {"text": options.normalize(own["text"])}),
             }

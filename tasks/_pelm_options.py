@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
 from harness.engine.sampling import Sampling
-from harness.errors import InputError
+from harness.errors import OptionError
 from harness.segments import DIRECTIONS, Direction
 
 #: What the external model reads before the continuation: nothing, or the prompt's reference text.
@@ -31,20 +31,20 @@ class PelmOptions:
         lm: external language model of text.
         force: lets the model under evaluation be its own judge.
         temperature: of sampling; 0 takes the likeliest token.
-        top_k: only the k likeliest tokens; unset means all.
+        top_k: only the k likeliest tokens; None: no limit.
         top_p: only the likeliest tokens that together reach this probability.
         scan: further temperatures, one continuation a prompt each, to find the perplexity at the reference's VERT;
             none leaves that out.
         vert_slack: outputs count as repeating no more than the references up to a VERT higher by this (per cent).
         min_new_tokens: the model may not end a continuation before.
         max_new_tokens: a continuation is no longer.
-        max_seconds: of speech, by the mean length of a unit in the true continuations; unset means no such limit.
+        max_seconds: of speech, by the mean length of a unit in the true continuations; None: no limit.
         switching: whether the model may switch modality; what it then says in the other one is dropped.
         normalizer: of all texts before they are judged: `words` keeps lower-case words of letters, digits and
             apostrophes, `none` keeps texts as they are.
         min_words: shortest utterance that is cut.
         audio: prompts a direction whose spoken continuation becomes audio to listen to, where the model's own tokenizer
-            can look its units up in other recordings of the speaker; 0 makes none. Changes no number.
+            can look its units up in other recordings of the speaker; 0 makes none. Has no effect on results.
     """
 
     n: int = 100
@@ -68,12 +68,12 @@ class PelmOptions:
 
     def __post_init__(self) -> None:
         if self.n < 2 or self.seeds < 1 or self.min_words < 2 or self.audio < 0:
-            raise InputError(
+            raise OptionError(
                 f"PELM needs n ≥ 2 prompts, seeds ≥ 1, min_words ≥ 2 and audio ≥ 0; found n={self.n}, "
                 f"seeds={self.seeds}, min_words={self.min_words}, audio={self.audio}."
             )
         if self.temperature in self.scan or len(set(self.scan)) < len(self.scan):
-            raise InputError(f"pelm.scan holds further temperatures than {self.temperature:g}; found {self.scan}.")
+            raise OptionError(f"pelm.scan holds further temperatures than {self.temperature:g}; found {self.scan}.")
         for temperature in (self.temperature, *self.scan):
             self.sampling(temperature)
 

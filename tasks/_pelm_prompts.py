@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.errors import CorpusError, InputError
+from harness.errors import CorpusError, OptionError
 from harness.model import Model
 from harness.segments import Direction, modalities_of
 from harness.task import Session
@@ -17,7 +17,7 @@ from ._pelm_options import PelmOptions
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ContinuationSpec:
     """A continuation to be made: `seed` counts those of one prompt at one temperature."""
 
     id: str
@@ -31,7 +31,7 @@ class Wanted:
 def possible_directions(options: PelmOptions, model: Model) -> list[Direction]:
     possible = [d for d in options.directions if set(modalities_of(d)) <= model.modalities]
     if not possible:
-        raise InputError(
+        raise OptionError(
             f"A model of {' and '.join(sorted(model.modalities))} has none of the directions "
             f"{', '.join(options.directions)}."
         )
@@ -61,13 +61,13 @@ def cut_prompts(session: Session, options: PelmOptions, directions: Iterable[Dir
 
 def wanted_continuations(
     halves: Sequence[Halves], directions: Iterable[Direction], options: PelmOptions
-) -> list[Wanted]:
+) -> list[ContinuationSpec]:
     out = []
     for direction, half in itertools.product(directions, halves):
         for seed in range(options.seeds):
             name = f"{direction}/{half.id}/{seed}"
-            out.append(Wanted(name, direction, half, seed, options.temperature, scan=False))
+            out.append(ContinuationSpec(name, direction, half, seed, options.temperature, scan=False))
         for temperature in options.scan:
             name = f"{direction}/{half.id}/0/{temperature:g}"
-            out.append(Wanted(name, direction, half, 0, temperature, scan=True))
+            out.append(ContinuationSpec(name, direction, half, 0, temperature, scan=True))
     return out

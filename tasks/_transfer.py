@@ -20,32 +20,35 @@ from harness.corpora.manifest import Utterance
 from harness.engine.finetune import choose, drop_weights, load_fine_tuned
 from harness.engine.finetune_config import FineTuning, TrainingExample, fine_tuning_digest
 from harness.engine.finetuned_model import FineTunedModel, task_tokens
-from harness.engine.generation import Continue, Generator
-from harness.engine.sampling import Sampling
-from harness.errors import CorpusError, InputError
+from harness.errors import CorpusError, OptionError
 from harness.figures import Figure, HeatMap
 from harness.model import Model
 from harness.results import Item, Metric
 from harness.segments import AudioSpan, Segment, Speech, Text
-from harness.stats import bootstrap_ci
 from harness.task import Session, TaskInfo
 
-from ._cells import RESAMPLES, Floats, Statistic, Table, compare, grouped
-from ._transfer_examples import Cell, Example, Training, TransferPlan, permuted, records_of, train_split, transcriber_of
+from ._cells import CellPredictions, Statistic, grouped
+from ._transfer_cascade import transcriber_of, transcripts_of
+from ._transfer_examples import (
+    Cell,
+    Training,
+    TransferExample,
+    TransferPlan,
+    permuted,
+    records_of,
+    train_split,
+)
+from ._transfer_metrics import cell_metrics, comparisons, matrix
 from ._transfer_options import MODALITIES, TrainOn, TransferOptions
-from ._transfer_text import text_of, utterance_ids
+from ._transfer_text import utterance_ids
 
-#: How often gold is dealt out anew to find what predictions reach that have nothing to do with their utterances.
-_SHUFFLES = 20
-#: A transcript has at most so many tokens for each token of speech, and so many more.
-_TRANSCRIPT_SHARE, _TRANSCRIPT_MORE = 2, 16
 _END = "<end>"
 
 OptionsT = TypeVar("OptionsT", bound=TransferOptions)
 
 
 class TransferTask(ABC, Generic[OptionsT]):
-    """The procedure of both tasks; a task says what its labels are and how they are learned, told and counted."""
+    """The procedure of both tasks; a task says what its labels are and how they are learned, predicted and counted."""
 
     info: TaskInfo
     Options: type[OptionsT]
@@ -74,10 +77,10 @@ class TransferTask(ABC, Generic[OptionsT]):
         """Outputs of the classification head; 0 for none."""
 
     @abstractmethod
-    def lesson(
+    def training_example(
         self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: Any, options: OptionsT
     ) -> TrainingExample:
-        """What is to be learned of an utterance in one modality."""
+        """What is learned of an utterance in one modality."""
 
     @abstractmethod
     def predict(
@@ -89,7 +92,7 @@ class TransferTask(ABC, Generic[OptionsT]):
         longest: int,
         batch_tokens: int,
     ) -> Iterator[tuple[str, Any]]:
-        """Predictions as JSON values by id; `longest` is the number of targets of the longest lesson."""
+        """Predictions as JSON values by id; `longest` is the number of targets of the longest training example."""
 
     @abstractmethod
     def majority(self, golds: Sequence[Any]) -> Any:
@@ -129,13 +132,13 @@ class TransferTask(ABC, Generic[OptionsT]):
         """Which utterances are trained, validated and tested on.
 
         Raises:
-            InputError: if the model cannot do what is asked, or the test split is one that is trained on.
+            OptionError: if the model cannot do what is asked, or the test split is one that is trained on.
             CorpusError: if utterances have no labels.
         """
         self.check(session.model, options)
         corpora = {"train": train_split(session), "dev": session.split("dev")}
         if session.corpus.split in (corpora["train"].split, "dev"):
-            raise InputError(
+            raise OptionError(
                 f"{self.info.name} trains on '{corpora['train'].split}' and stops by 'dev'; test on another split "
                 f"than '{session.corpus.split}'."
             )
@@ -143,7 +146,7 @@ class TransferTask(ABC, Generic[OptionsT]):
         train_on = tuple(c for c in options.train_on if (known >= set(MODALITIES) if c == "both" else c in known))
         test_on = tuple(m for m in options.test_on if m in known)
         if not train_on or not test_on:
-            raise InputError(
+            raise OptionError(
                 f"A model of {' and '.join(sorted(known))} cannot be trained on {', '.join(options.train_on)} and "
                 f"tested on {', '.join(options.test_on)}."
             )
@@ -175,7 +178,7 @@ class TransferTask(ABC, Generic[OptionsT]):
         session.model.prepare([e.segments[m] for m in plan.test_on for e in test])
         trainings = self._train(session, plan, options)
         inputs = {m: {e.id: e.segments[m] for e in test} for m in plan.test_on}
-        transcripts = self._transcripts(session, plan, options)
+        transcripts = transcripts_of(session, plan, options)
         items = [training.item() for training in trainings]
         cells = [Cell(f"train_{t.condition}.test_{m}", t, inputs[m]) for t in trainings for m in plan.test_on]
         if transcripts:
@@ -204,13 +207,13 @@ class TransferTask(ABC, Generic[OptionsT]):
                 float(np.mean([r.scores["best_loss"] for r in rows])), n, False
             )
         cells = {
-            name: Table.of(rows, self.columns)
+            name: CellPredictions.of(rows, self.columns)
             for name, rows in grouped([i for i in items if "cell" in i.extra], "cell").items()
         }
         for name, table in cells.items():
-            metrics |= self._cell_metrics(name, table, seed)
+            metrics |= cell_metrics(self, name, table, seed)
             if name != "majority.test":
-                metrics |= self._compared(name, cells, seed)
+                metrics |= comparisons(self, name, cells, seed)
         return metrics
 
     def item_values(self, items: Sequence[Item], options: OptionsT) -> dict[str, dict[str, float]]:
@@ -232,7 +235,7 @@ class TransferTask(ABC, Generic[OptionsT]):
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
-    def _examples(self, corpus: Corpus, number: int | None, seed: int) -> tuple[Example, ...]:
+    def _examples(self, corpus: Corpus, number: int | None, seed: int) -> tuple[TransferExample, ...]:
         labeled = [(u, self.gold(u)) for u in sorted(corpus.utterances, key=lambda u: u.id)]
         if bare := [u.id for u, gold in labeled if gold is None]:
             raise CorpusError(
@@ -244,19 +247,21 @@ class TransferTask(ABC, Generic[OptionsT]):
             draw = random.Random(f"{self.info.name} {corpus.split} {seed}")
             labeled = sorted(draw.sample(labeled, number), key=lambda pair: pair[0].id)
         return tuple(
-            Example(u.id, u.speaker, {"speech": Speech(AudioSpan(corpus.audio_path(u))), "text": Text(u.text)}, gold)
+            TransferExample(
+                u.id, u.speaker, {"speech": Speech(AudioSpan(corpus.audio_path(u))), "text": Text(u.text)}, gold
+            )
             for u, gold in labeled
         )
 
     def _train(self, session: Session, plan: TransferPlan, options: OptionsT) -> list[Training]:
         """Every condition with every seed, at the learning rate that was best with the first seed."""
-        lessons = {c: self._lessons(session.model, plan, c, options) for c in plan.train_on}
-        for condition, (train, _) in lessons.items():
+        examples = {c: self._training_examples(session.model, plan, c, options) for c in plan.train_on}
+        for condition, (train, _) in examples.items():
             if not train:
-                raise InputError(f"No sequence to train on {condition} fits into {session.model.max_length} tokens.")
+                raise CorpusError(f"No sequence to train on {condition} fits into {session.model.max_length} tokens.")
 
         def training(condition: TrainOn, rate: float, seed: int) -> Training:
-            train, dev = lessons[condition]
+            train, dev = examples[condition]
             recipe = options.recipe(rate)
             own = session.seed * options.seeds + seed
             job = FineTuning(self.tokens(session.model), self.num_classes(options), recipe, own, train, dev)
@@ -274,7 +279,7 @@ class TransferTask(ABC, Generic[OptionsT]):
         records |= records_of(session, [t for t in trainings if t.digest not in records], "training, more seeds")
         return [replace(t, record=records[t.digest]) for t in trainings]
 
-    def _lessons(
+    def _training_examples(
         self, model: Model, plan: TransferPlan, condition: TrainOn, options: OptionsT
     ) -> tuple[tuple[TrainingExample, ...], tuple[TrainingExample, ...]]:
         weights, tokens = self.weights([e.gold for e in plan.train], options), task_tokens(model, self.tokens(model))
@@ -286,37 +291,11 @@ class TransferTask(ABC, Generic[OptionsT]):
             ]
             model.prepare(segments)
             made = [
-                replace(self.lesson(model, tokens, s, e.gold, options), weight=w)
+                replace(self.training_example(model, tokens, s, e.gold, options), weight=w)
                 for s, e, w in zip(segments, examples, weighed, strict=True)
             ]
-            out.append(tuple(lesson for lesson in made if len(lesson.ids) <= model.max_length))
+            out.append(tuple(example for example in made if len(example.ids) <= model.max_length))
         return out[0], out[1]
-
-    def _transcripts(self, session: Session, plan: TransferPlan, options: OptionsT) -> dict[str, Segment]:
-        """What the transcriber hears in each test utterance; nothing where there is no cascade."""
-        transcriber = transcriber_of(session, options, plan.test_on, plan.train_on)
-        if transcriber is None:
-            return {}
-        speech = {e.id: e.segments["speech"] for e in plan.examples}
-        asked = {f"transcript/{i}": digest([transcriber.fingerprint, i]) for i in speech}
-
-        def compute(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-            wanted = {i: speech[i.removeprefix("transcript/")] for i in ids}
-            transcriber.prepare(list(wanted.values()))
-            requests = [
-                Continue(
-                    i, (s,), "text", _TRANSCRIPT_SHARE * len(transcriber.encode_continuation(s)) + _TRANSCRIPT_MORE
-                )
-                for i, s in wanted.items()
-            ]
-            generator = Generator(
-                transcriber, sampling=Sampling(temperature=0), seed=0, batch_tokens=session.batch_tokens
-            )
-            for request, generated in generator.generate(requests):
-                yield request.id, {"text": text_of(generated.segments)}
-
-        found = session.records(asked, compute, what="transcripts")
-        return {i: Text(str(found[f"transcript/{i}"]["text"])) for i in speech}
 
     def _predictions(self, session: Session, cells: Sequence[Cell], options: OptionsT) -> dict[str, Mapping[str, Any]]:
         asked = {
@@ -330,7 +309,7 @@ class TransferTask(ABC, Generic[OptionsT]):
             todo = [(cell, {i: s for i, s in cell.inputs.items() if cell.request(i) in wanted}) for cell in cells]
             for training in dict.fromkeys(cell.training for cell, own in todo if own):
                 tuned = load_fine_tuned(session.model, training.job)
-                longest = max(len(lesson.targets) for lesson in training.job.train)
+                longest = max(len(example.targets) for example in training.job.train)
                 for cell, own in todo:
                     if cell.training == training and own:
                         yield from self._predict_cell(tuned, cell, own, options, longest, session.batch_tokens)
@@ -355,7 +334,7 @@ class TransferTask(ABC, Generic[OptionsT]):
         for i, predicted in self.predict(tuned, fitting, options, longest=longest, batch_tokens=batch_tokens):
             yield cell.request(i), {"predicted": predicted}
 
-    def _answered(self, item: Item, found: Mapping[str, Any], example: Example, segment: Segment) -> Item:
+    def _answered(self, item: Item, found: Mapping[str, Any], example: TransferExample, segment: Segment) -> Item:
         """The item with what was read, the label, and either a prediction and its score or why there is none."""
         read = segment.text if isinstance(segment, Text) else None
         item = replace(item, prompt=read, reference=example.gold)
@@ -363,78 +342,3 @@ class TransferTask(ABC, Generic[OptionsT]):
             return replace(item, failed=found["failed"])
         predicted = found["predicted"]
         return replace(item, output=predicted, scores={"score": self.score(predicted, example.gold)})
-
-    # --- statistics ---------------------------------------------------------------------------------------------------
-
-    def _cell_metrics(self, cell: str, table: Table, seed: int) -> dict[str, Metric]:
-        key, headline = f"{self.info.name}.{cell}", next(iter(self.statistics))
-        learned = cell != "majority.test"
-        shuffled = self._shuffled(table, seed) if learned else None
-        out: dict[str, Metric] = {}
-        for name, statistic in self.statistics.items():
-            per_seed, out_key = statistic(table.sums), f"{key}.{name}"
-            higher = None if name.startswith("confusion") else not name.startswith("unparsable")
-            if name in self.with_interval:
-                chance = None if shuffled is None else float(statistic(shuffled).mean())
-                out[out_key] = compare([(table, statistic)], lambda mean: mean, seed, higher, (0.0, 100.0), chance)
-            else:
-                out[out_key] = Metric(float(per_seed.mean()), table.n, higher)
-            if name == headline and len(per_seed) > 1:
-                out[f"{out_key}_seed_std"] = Metric(float(per_seed.std(ddof=1)), len(per_seed), False)
-            if name == headline and shuffled is not None:
-                out[f"{out_key}_shuffled"] = Metric(float(statistic(shuffled).mean()), table.n, None)
-        if self.score_name not in self.statistics:
-            scores = [[self.score(p, g) for p, g in zip(row, table.gold, strict=True)] for row in table.predicted]
-            interval = bootstrap_ci(
-                np.mean(scores, axis=0), table.groups, seed=seed, num_resamples=RESAMPLES, support=(0.0, 100.0)
-            )
-            out[f"{key}.{self.score_name}"] = interval.metric(higher_is_better=True)
-        return out
-
-    def _shuffled(self, table: Table, seed: int) -> Floats:
-        """Sums `(deals, seeds, m)` of the same predictions, dealt out to the utterances at random."""
-        rng = np.random.default_rng([seed, table.n])
-        deals = []
-        for _ in range(_SHUFFLES):
-            golds = [table.gold[k] for k in rng.permutation(table.n)]
-            rows = [[self.columns(p, g) for p, g in zip(row, golds, strict=True)] for row in table.predicted]
-            deals.append(np.sum(rows, axis=1))
-        return np.array(deals)
-
-    def _compared(self, name: str, cells: Mapping[str, Table], seed: int) -> dict[str, Metric]:
-        """How far a cell is above the majority baseline, and a zero-shot one from training on the tested modality."""
-        headline, statistic = next(iter(self.statistics.items()))
-        key, out = f"{self.info.name}.{name}", {}
-
-        def both(other: str) -> list[tuple[Table, Statistic]]:
-            common = cells[name].common(cells[other])
-            return [(cells[name].only(common), statistic), (cells[other].only(common), statistic)]
-
-        out[f"{key}.{headline}_above_majority"] = compare(
-            both("majority.test"), lambda a, b: a - b, seed, True, (-100.0, 100.0), 0.0
-        )
-        train, test = name.split(".")
-        within = f"train_{test.removeprefix('test_')}.{test}"
-        if train in ("train_speech", "train_text") and name != within and within in cells:
-            out[f"{key}.transfer_gap"] = compare(both(within), lambda a, b: b - a, seed, False, (-100.0, 100.0), None)
-            if statistic(cells[within].sums).mean() > 0:
-                out[f"{key}.transfer_ratio"] = compare(both(within), lambda a, b: a / b, seed, True, None, None)
-        return out
-
-
-def matrix_keys(task: str, metric: str) -> tuple[str, ...]:
-    """The metric in every cell and in the baselines, for tables."""
-    return (*cell_keys(task, metric), f"{task}.cascade.test_speech.{metric}", f"{task}.majority.test.{metric}")
-
-
-def cell_keys(task: str, metric: str) -> tuple[str, ...]:
-    """The metric in every cell."""
-    return tuple(key for row in matrix(task, metric).values() for key in row.values())
-
-
-def matrix(task: str, metric: str) -> dict[str, dict[str, str]]:
-    """The layout of the transfer matrix as a heat map: training by row, test by column."""
-    return {
-        f"train: {c}": {f"test: {m}": f"{task}.train_{c}.test_{m}.{metric}" for m in MODALITIES}
-        for c in (*MODALITIES, "both")
-    }

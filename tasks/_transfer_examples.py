@@ -10,17 +10,16 @@ from typing import Any
 from harness.corpora.corpus import Corpus
 from harness.engine.finetune import fine_tune
 from harness.engine.finetune_config import FineTuning
-from harness.errors import CorpusError, UnknownNameError
-from harness.model import Model, read_card
+from harness.errors import CorpusError
 from harness.results import Item
 from harness.segments import Modality, Segment
 from harness.task import ProcedurePlan, Session
 
-from ._transfer_options import TrainOn, TransferOptions
+from ._transfer_options import TrainOn
 
 
 @dataclass(frozen=True)
-class Example:
+class TransferExample:
     """A labeled utterance; `id` is the utterance's, `gold` its label as JSON values."""
 
     id: str
@@ -30,11 +29,11 @@ class Example:
 
 
 @dataclass(frozen=True)
-class TransferPlan(ProcedurePlan[Example]):
+class TransferPlan(ProcedurePlan[TransferExample]):
     """A plan with the utterances to learn and to validate on, and the conditions that the model's modalities allow."""
 
-    train: tuple[Example, ...] = ()
-    dev: tuple[Example, ...] = ()
+    train: tuple[TransferExample, ...] = ()
+    dev: tuple[TransferExample, ...] = ()
     train_on: tuple[TrainOn, ...] = ()
     test_on: tuple[Modality, ...] = ()
 
@@ -97,22 +96,8 @@ def records_of(session: Session, trainings: Sequence[Training], what: str) -> di
     return {names[i].digest: record for i, record in found.items()}
 
 
-def transcriber_of(
-    session: Session, options: TransferOptions, test_on: Sequence[Modality], train_on: Sequence[TrainOn]
-) -> Model | None:
-    """The model of the cascade; None where it has no weights or there is no cell to set it beside."""
-    if options.transcriber is None or "speech" not in test_on or "text" not in train_on:
-        return None
-    try:
-        card = read_card(options.transcriber)
-    except UnknownNameError:
-        if options.transcriber != TransferOptions.transcriber:
-            raise
-        return None
-    return session.load_model(options.transcriber) if card.available else None
-
-
-def permuted(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
+def permuted(examples: Sequence[TransferExample], seed: int) -> tuple[TransferExample, ...]:
+    """The examples with their labels permuted by seed: the control `shuffled_labels`."""
     golds = [e.gold for e in examples]
     random.Random(f"labels {seed}").shuffle(golds)
     return tuple(replace(e, gold=gold) for e, gold in zip(examples, golds, strict=True))

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
 from harness.engine.finetune_config import FineTuneConfig
-from harness.errors import InputError
+from harness.errors import OptionError
 from harness.segments import Modality
 
 TrainOn = Literal["speech", "text", "both"]
@@ -23,7 +23,7 @@ class TransferOptions:
         train_on: conditions of training: `speech`, `text`, or `both`, half of the utterances in each.
         test_on: conditions of testing.
         seeds: trainings of each condition; the seed decides new weights, order and dropout.
-        train_utterances: drawn by the run's seed from the train split; unset takes all.
+        train_utterances: drawn by the run's seed from the train split; None: all.
         dev_utterances: drawn likewise from the dev split, for early stopping and the choice of the learning rate.
         learning_rates: tried with the first seed; the one with the lowest dev loss serves the other seeds.
         method: `full` or `lora`.
@@ -31,9 +31,9 @@ class TransferOptions:
         epochs: at most.
         patience: epochs without a lower dev loss after which training stops.
         batch_size: sequences per step.
-        transcriber: model that turns speech into text for the cascade baseline; unset, or without weights here, there
-            is none.
-        control: `shuffled_labels` deals the labels of training and dev utterances out anew, which must land at chance.
+        transcriber: model that turns speech into text for the cascade baseline; None, or a model without weights: no
+            cascade.
+        control: `shuffled_labels` permutes the labels of training and dev utterances, which must land at chance.
     """
 
     train_on: tuple[TrainOn, ...] = ("speech", "text", "both")
@@ -54,11 +54,11 @@ class TransferOptions:
         for name in ("train_on", "test_on", "learning_rates"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise InputError(f"{name} names at least one, each once; found {list(values)}.")
+                raise OptionError(f"{name} names at least one, each once; found {list(values)}.")
         counts = {name: getattr(self, name) for name in ("seeds", "train_utterances", "dev_utterances")}
         for name, value in counts.items():
             if value is not None and value < 1:
-                raise InputError(f"{name} is at least 1; found {value}.")
+                raise OptionError(f"{name} is at least 1; found {value}.")
         for rate in self.learning_rates:
             self.recipe(rate)
 

@@ -38,7 +38,7 @@ def _switch_to_text(model: Model) -> list[int]:
     return model.encode_prior("speech", "text")[len(model.encode_prior("speech", "speech")) :]
 
 
-def written(
+def greedy_decode(
     tuned: FineTunedModel,
     context: Callable[[Model, Mapping[str, int], Segment], list[int]],
     segments: Mapping[str, Segment],

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
 from harness.corpora.corpus import Corpus
-from harness.errors import CorpusError, InputError
+from harness.errors import CorpusError, OptionError
 from harness.figures import Figure, HeatMap
 from harness.metrics.retrieval import (
     Ranks,
@@ -39,7 +39,7 @@ from harness.task import Answer, Loglikelihoods, Ranking, RankScore, Request, Ta
 
 from ._cra_figures import rank_figures
 from ._directions import direction_grid
-from ._halves import Halves, cut_in_halves, num_words, with_distinct_continuations, written
+from ._halves import Halves, cut_in_halves, num_words, transcript, with_distinct_continuations
 
 SCORES: tuple[Score, ...] = ("sum", "token_norm", "extent_norm", "pmi")
 #: Loglikelihoods closer than this (nats) count as tied: it is float32 noise, not preference.
@@ -57,11 +57,11 @@ class CraOptions:
         directions: prompt modality → continuation modality, u speech units, t text.
         negatives: which other continuations compete: `random` ones, those of the `same_speaker`, or the
             `length_matched` ones whose second halves last closest to the gold's.
-        num_candidates: candidates per prompt, the gold included; unset means as many as there are.
+        num_candidates: candidates per prompt, the gold included; None: all there are.
         control: `shuffled_prompt` gives every prompt the continuation of another as gold, which must land at chance.
         min_words: shortest utterance that is cut.
         scores: those that candidates are ranked by; with fewer, more candidates can be left early.
-        full_scores: every candidate is scored to its end, which adds `candidate_ce`; unset, those that end below the
+        full_scores: every candidate is scored to its end, which adds `candidate_ce`; if false, those that end below the
             gold under every score may stop early, which changes no other number.
     """
 
@@ -76,26 +76,26 @@ class CraOptions:
 
     def __post_init__(self) -> None:
         if not self.scores or len(set(self.scores)) < len(self.scores):
-            raise InputError(f"cra.scores names at least one score, each once; found {list(self.scores)}.")
+            raise OptionError(f"cra.scores names at least one score, each once; found {list(self.scores)}.")
         if self.n < 2 or (self.num_candidates is not None and self.num_candidates < 2):
-            raise InputError(
+            raise OptionError(
                 f"CRA needs at least 2 candidates; found n={self.n}, num_candidates={self.num_candidates}."
             )
         if self.min_words < 2:
-            raise InputError(f"An utterance of one word has no two halves; found min_words={self.min_words}.")
+            raise OptionError(f"An utterance of one word has no two halves; found min_words={self.min_words}.")
         if self.negatives == "length_matched" and self.num_candidates is None:
-            raise InputError(
+            raise OptionError(
                 "cra.negatives=length_matched chooses the candidates closest in length; say how many with "
                 "cra.num_candidates, else every continuation competes."
             )
         if self.n > 20_000 and self.num_candidates is None:
-            raise InputError(
+            raise OptionError(
                 f"CRA over {self.n} prompts means {self.n**2:.0e} pairs; set num_candidates or a smaller n."
             )
 
 
 @plain_dataclass(frozen=True)
-class Example(Halves):
+class CraExample(Halves):
     """A prompt with its candidates.
 
     Attributes:
@@ -126,19 +126,19 @@ class Cra:
     )
     Options = CraOptions
 
-    def examples(self, corpus: Corpus, options: CraOptions, *, limit: int | None, seed: int) -> list[Example]:
+    def examples(self, corpus: Corpus, options: CraOptions, *, limit: int | None, seed: int) -> list[CraExample]:
         """Cut utterances with their candidate lists.
 
         Raises:
             CorpusError: if fewer than 2 utterances can be cut, or word times are missing where speech is asked for.
         """
         needs_times = any("u" in d for d in options.directions) or options.negatives == "length_matched"
-        # By id, so that neither draws nor which of two twins is kept depend on the manifest's order.
+        # By id, so that neither draws nor which of two twins stays depend on the manifest's order.
         utterances = sorted((u for u in corpus.utterances if num_words(u) >= options.min_words), key=lambda u: u.id)
         instead = "cra.directions=[t2t] and cra.negatives=random"
         halves = [cut_in_halves(corpus, u, needs_times=needs_times, instead=instead) for u in utterances]
         # A second half that occurs twice would be a wrong negative of its own twin.
-        cut = [Example(**vars(h)) for h in with_distinct_continuations(halves)]
+        cut = [CraExample(**vars(h)) for h in with_distinct_continuations(halves)]
         wanted = limit if limit is not None else options.n
         if len(cut) < 2 or wanted < 2:
             raise CorpusError(
@@ -151,7 +151,7 @@ class Cra:
         return [_with_candidates(cut, i, gold, options, seed) for i, gold in enumerate(golds)]
 
     def requests(
-        self, examples: Sequence[Example], options: CraOptions, *, modalities: frozenset[Modality]
+        self, examples: Sequence[CraExample], options: CraOptions, *, modalities: frozenset[Modality]
     ) -> list[Request]:
         """For each direction the likelihoods without a prompt, then one request per prompt."""
         out = []
@@ -168,7 +168,7 @@ class Cra:
                 out.append(Request(f"{direction}/{e.id}", prompt, source, target, pool, e.candidates, ranking))
         return out
 
-    def score(self, examples: Sequence[Example], options: CraOptions, answers: Mapping[str, Answer]) -> list[Item]:
+    def score(self, examples: Sequence[CraExample], options: CraOptions, answers: Mapping[str, Answer]) -> list[Item]:
         """One record per prompt and direction: ranks under every score, and what the gold itself got."""
         items: list[Item] = []
         for direction in options.directions:
@@ -264,8 +264,8 @@ def _rank_scores(names: Sequence[Score], extents: tuple[float, ...], prior: str)
 
 def _scored(
     item: Item,
-    examples: Sequence[Example],
-    example: Example,
+    examples: Sequence[CraExample],
+    example: CraExample,
     direction: str,
     answer: Loglikelihoods,
     prior: Loglikelihoods,
@@ -295,9 +295,9 @@ def _scored(
     }
     return replace(
         item,
-        prompt=written(example.prompt),
-        reference=written(chosen[example.gold].continuation),
-        output=written(top.continuation),
+        prompt=transcript(example.prompt),
+        reference=transcript(chosen[example.gold].continuation),
+        output=transcript(top.continuation),
         scores=values,
         extra={**item.extra, **({"audio": example.audio} if example.audio else {})},
     )
@@ -306,7 +306,7 @@ def _scored(
 def _possible(options: CraOptions, modalities: frozenset[Modality]) -> list[Direction]:
     possible = [d for d in options.directions if set(modalities_of(d)) <= modalities]
     if not possible:
-        raise InputError(
+        raise OptionError(
             f"A model of {' and '.join(sorted(modalities))} has none of the directions {', '.join(options.directions)}."
         )
     return possible
@@ -320,7 +320,9 @@ def _derangement(n: int, seed: int) -> list[int]:
     return [following[i] for i in range(n)]
 
 
-def _with_candidates(examples: Sequence[Example], index: int, gold: int, options: CraOptions, seed: int) -> Example:
+def _with_candidates(
+    examples: Sequence[CraExample], index: int, gold: int, options: CraOptions, seed: int
+) -> CraExample:
     others = [i for i in range(len(examples)) if i != gold]
     if options.control == "shuffled_prompt":
         # The prompt's own continuation would not be a chance competitor.
@@ -342,4 +344,4 @@ def _with_candidates(examples: Sequence[Example], index: int, gold: int, options
     return replace(e, candidates=candidates, gold=candidates.index(gold))
 
 
-TASK: Task[CraOptions, Example] = Cra()
+TASK: Task[CraOptions, CraExample] = Cra()

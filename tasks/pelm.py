@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from harness.config import digest
-from harness.errors import InputError, UnitSystemError
+from harness.errors import OptionError, UnitSystemError
 from harness.figures import Figure, HeatMap, Scatter
 from harness.model import Model
 from harness.results import Item, Metric
@@ -21,7 +21,7 @@ from harness.segments import DIRECTIONS, Modality, modalities_of
 from harness.task import Procedure, ProcedurePlan, Session, TaskInfo
 
 from ._directions import direction_grid
-from ._halves import Halves, written
+from ._halves import Halves, transcript
 from ._pelm_audio import add_audio
 from ._pelm_continuations import make_continuations, reference_units, transcribe
 from ._pelm_items import count_token_errors, item_of, judge, measured, outputs, references
@@ -56,15 +56,15 @@ class Pelm:
 
         Raises:
             CorpusError: if fewer than 2 utterances can be cut, or word times are missing where speech is asked for.
-            InputError: if the judge is the judged, or the transcriber does not read the model's units.
+            OptionError: if the judge is the judged, or the transcriber does not read the model's units.
         """
         directions = possible_directions(options, session.model)
         halves = cut_prompts(session, options, directions)
         lm = session.load_model(options.lm)
         if "text" not in lm.modalities:
-            raise InputError(f"pelm.lm='{options.lm}' takes no text; name a language model of text.")
+            raise OptionError(f"pelm.lm='{options.lm}' takes no text; name a language model of text.")
         if lm.fingerprint == session.model.fingerprint and not options.force:
-            raise InputError(
+            raise OptionError(
                 f"pelm.lm='{options.lm}' is the model under evaluation; perplexity under oneself says how likely one's "
                 "own favorites are. Name another model, or set pelm.force=true."
             )
@@ -73,7 +73,7 @@ class Pelm:
             transcriber = session.load_model(options.transcriber)
             _check_units(session.model, transcriber, halves[0], options.transcriber)
             judges["transcriber"] = {"name": transcriber.card.name, "fingerprint": transcriber.fingerprint}
-        prompts = digest([[h.id, written(h.prompt), written(h.continuation), h.audio] for h in halves])
+        prompts = digest([[h.id, transcript(h.prompt), transcript(h.continuation), h.audio] for h in halves])
         return ProcedurePlan(
             examples=halves,
             protocol={
@@ -111,7 +111,7 @@ class Pelm:
         judge(session, [d for d in drafts if "failed" not in d], options, plan.protocol)
         count_token_errors(session, drafts, options)
         add_audio(session, drafts, units, options)
-        texts = {h.id: options.normalize(written(h.continuation)) for h in halves}
+        texts = {h.id: options.normalize(transcript(h.continuation)) for h in halves}
         return [item_of(draft) for draft in measured(drafts, texts)]
 
     def summarize(self, items: Sequence[Item], options: PelmOptions, *, seed: int) -> dict[str, Metric]:
@@ -175,13 +175,13 @@ class Pelm:
 def _check_units(model: Model, transcriber: Model, half: Halves, name: str) -> None:
     modalities: set[Modality] = {"speech", "text"}
     if not modalities <= transcriber.modalities:
-        raise InputError(f"pelm.transcriber='{name}' does not turn speech into text.")
+        raise OptionError(f"pelm.transcriber='{name}' does not turn speech into text.")
     model.prepare([half.continuation["speech"]])
     for segment in model.decode(model.encode_continuation(half.continuation["speech"])):
         try:
             transcriber.encode_continuation(segment)
         except UnitSystemError as error:
-            raise InputError(
+            raise UnitSystemError(
                 f"pelm.transcriber='{name}' does not read the units of '{model.card.name}': {error} Train one on the "
                 "same speech tokenizer (see transcriber-tiny) and name it with --set pelm.transcriber=…."
             ) from None

@@ -23,7 +23,7 @@ from harness.corpora.slue_labels import COMBINED_LABELS, combined_entities
 from harness.engine.example_losses import target_logprobs
 from harness.engine.finetune_config import TrainingExample, continuation_example
 from harness.engine.finetuned_model import FineTunedModel, task_tokens
-from harness.errors import InputError
+from harness.errors import OptionError
 from harness.figures import Figure, HeatMap
 from harness.metrics.ner import (
     Counts,
@@ -42,10 +42,11 @@ from harness.segments import Segment, Text
 from harness.task import Procedure, TaskInfo
 
 from ._cells import Floats, Statistic, grouped
-from ._transfer import TransferTask, cell_keys, matrix_keys
+from ._transfer import TransferTask
 from ._transfer_examples import TransferPlan
+from ._transfer_metrics import cell_keys, matrix_keys
 from ._transfer_options import TransferOptions
-from ._transfer_text import start_of_text, text_of, written
+from ._transfer_text import greedy_decode, start_of_text, text_of
 
 _TAGS = (*(f"<{label}>" for label in COMBINED_LABELS), END_TAG)
 _BIO = ("O", *(f"{place}-{label}" for label in COMBINED_LABELS for place in "BI"))
@@ -67,7 +68,7 @@ class SlueNerOptions(TransferOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.head == "tokens" and (self.train_on, self.test_on) != (("text",), ("text",)):
-            raise InputError(
+            raise OptionError(
                 "head=tokens classifies words, which only text has: set slue_ner.train_on=[text] and "
                 "slue_ner.test_on=[text] with it."
             )
@@ -120,7 +121,7 @@ class SlueNer(TransferTask[SlueNerOptions]):
         """Refuses models without a decoder or without text."""
         task_tokens(model, ())
         if "text" not in model.modalities:
-            raise InputError(f"'{model.card.name}' writes no text, which tagged transcripts need.")
+            raise OptionError(f"'{model.card.name}' writes no text, which tagged transcripts need.")
 
     def gold(self, utterance: Utterance) -> dict[str, Any] | None:
         """The tagged text and its mentions, under combined labels."""
@@ -137,7 +138,7 @@ class SlueNer(TransferTask[SlueNerOptions]):
         """B and I of each label and O, with `tokens`."""
         return len(_BIO) if options.head == "tokens" else 0
 
-    def lesson(
+    def training_example(
         self,
         model: Model,
         tokens: Mapping[str, int],
@@ -148,7 +149,7 @@ class SlueNer(TransferTask[SlueNerOptions]):
         """The tagged transcript and the end, or the class of each word."""
         context = self.context(model, tokens, segment)
         if options.head == "tokens":
-            return self._words_lesson(model, context, gold["text"])
+            return self._word_example(model, context, gold["text"])
         end = self.end(model, tokens)
         return continuation_example(context, [*_tagged_ids(model, tokens, gold["text"]), end])
 
@@ -164,14 +165,14 @@ class SlueNer(TransferTask[SlueNerOptions]):
         """The tagged transcript with its mentions."""
         if options.head == "generation":
             most = math.ceil(_LONGER * longest)
-            for name, ids in written(tuned, self.context, segments, most, batch_tokens):
+            for name, ids in greedy_decode(tuned, self.context, segments, most, batch_tokens):
                 text = _tagged_text(tuned, ids)
                 yield name, {"text": text, "entities": [list(mention) for mention in parse_tags(text)]}
             return
         names = [name for name, segment in segments.items() if isinstance(segment, Text)]
         texts = [text_of((segments[name],)) for name in names]
-        lessons = [self._words_lesson(tuned, self.context(tuned, tuned.tokens, Text(text)), text) for text in texts]
-        for i, logprobs in target_logprobs(tuned, lessons, batch_tokens=batch_tokens):
+        examples = [self._word_example(tuned, self.context(tuned, tuned.tokens, Text(text)), text) for text in texts]
+        for i, logprobs in target_logprobs(tuned, examples, batch_tokens=batch_tokens):
             labels = [_BIO[k] for k in logprobs.argmax(-1).tolist()]
             yield names[i], {"entities": [list(m) for m in bio_mentions(texts[i].split(), labels)], "bio": labels}
 
@@ -227,13 +228,13 @@ class SlueNer(TransferTask[SlueNerOptions]):
             metrics[f"slue_ner.{cell}.seqeval_f1"] = Metric(float(np.mean(found)), len(rows) // len(found), True)
         return metrics
 
-    def _words_lesson(self, model: Model, context: Sequence[int], tagged: str) -> TrainingExample:
+    def _word_example(self, model: Model, context: Sequence[int], tagged: str) -> TrainingExample:
         """Text, task token, the text again word by word: the second time, all of it has been read."""
-        ids, places = list(context), []
+        ids, positions = list(context), []
         for word in strip_tags(tagged).split():
             ids += model.encode_continuation(Text(word))
-            places.append(len(ids) - 1)
-        return TrainingExample(tuple(ids), tuple(places), tuple(_BIO.index(label) for label in bio_labels(tagged)))
+            positions.append(len(ids) - 1)
+        return TrainingExample(tuple(ids), tuple(positions), tuple(_BIO.index(label) for label in bio_labels(tagged)))
 
 
 def _tagged_ids(model: Model, tokens: Mapping[str, int], tagged: str) -> list[int]:

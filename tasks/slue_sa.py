@@ -19,7 +19,7 @@ from harness.corpora.manifest import SENTIMENTS, Utterance
 from harness.engine.example_losses import loglikelihoods, target_logprobs
 from harness.engine.finetune_config import TrainingExample, continuation_example
 from harness.engine.finetuned_model import FineTunedModel, task_tokens
-from harness.errors import InputError
+from harness.errors import OptionError
 from harness.figures import ConfusionMatrix, Figure
 from harness.metrics.classification import accuracy, f1s, macro_f1, precisions, predicted_class, recalls, unparsable
 from harness.metrics.ratios import ratio
@@ -29,10 +29,11 @@ from harness.segments import Segment, Text
 from harness.task import Procedure, TaskInfo
 
 from ._cells import Statistic, grouped
-from ._transfer import TransferTask, cell_keys, matrix_keys
+from ._transfer import TransferTask
 from ._transfer_examples import TransferPlan
+from ._transfer_metrics import cell_keys, matrix_keys
 from ._transfer_options import TransferOptions
-from ._transfer_text import text_of, written
+from ._transfer_text import greedy_decode, text_of
 
 _CLASSES = len(SENTIMENTS)
 
@@ -42,8 +43,8 @@ class SlueSaOptions(TransferOptions):
     """The protocol of SLUE-SA.
 
     Attributes:
-        head: `classifier` tells the class from the last state; `likelihood` takes the label whose word is the likeliest
-            answer; `generation` writes the answer, which may be no label.
+        head: `classifier` predicts the class from the last state; `likelihood` takes the label whose word is the
+            likeliest answer; `generation` writes the answer, which may be no label.
         class_weights: `balanced` weighs each class of the training utterances by the inverse of its frequency.
     """
 
@@ -109,7 +110,7 @@ class SlueSa(TransferTask[SlueSaOptions]):
         """Refuses models without a decoder; those without text can only have a classifier."""
         task_tokens(model, ())
         if options.head != "classifier" and "text" not in model.modalities:
-            raise InputError(f"'{model.card.name}' writes no text; use slue_sa.head=classifier.")
+            raise OptionError(f"'{model.card.name}' writes no text; use slue_sa.head=classifier.")
 
     def gold(self, utterance: Utterance) -> str | None:
         """One of the three labels."""
@@ -119,7 +120,7 @@ class SlueSa(TransferTask[SlueSaOptions]):
         """Three with a classifier."""
         return _CLASSES if options.head == "classifier" else 0
 
-    def lesson(
+    def training_example(
         self, model: Model, tokens: Mapping[str, int], segment: Segment, gold: str, options: SlueSaOptions
     ) -> TrainingExample:
         """The class, or the word for it and the end."""
@@ -147,23 +148,25 @@ class SlueSa(TransferTask[SlueSaOptions]):
     ) -> Iterator[tuple[str, str]]:
         """A label, or with `generation` whatever is written."""
         if options.head == "generation":
-            yield from self._written(tuned, segments, longest, batch_tokens)
+            yield from self._generated(tuned, segments, longest, batch_tokens)
             return
         names = list(segments)
         # The gold label plays no part where there is a classifier: it reads the context alone.
         labels = SENTIMENTS[:1] if options.head == "classifier" else SENTIMENTS
-        lessons = [self.lesson(tuned, tuned.tokens, segments[n], label, options) for n in names for label in labels]
+        examples = [
+            self.training_example(tuned, tuned.tokens, segments[n], label, options) for n in names for label in labels
+        ]
         if options.head == "classifier":
-            for i, logprobs in target_logprobs(tuned, lessons, batch_tokens=batch_tokens):
+            for i, logprobs in target_logprobs(tuned, examples, batch_tokens=batch_tokens):
                 yield names[i], SENTIMENTS[int(logprobs[0].argmax())]
         else:
-            found = np.array(loglikelihoods(tuned, lessons, batch_tokens=batch_tokens)).reshape(-1, _CLASSES)
+            found = np.array(loglikelihoods(tuned, examples, batch_tokens=batch_tokens)).reshape(-1, _CLASSES)
             yield from zip(names, (SENTIMENTS[k] for k in found.argmax(1)), strict=True)
 
-    def _written(
+    def _generated(
         self, tuned: FineTunedModel, segments: Mapping[str, Segment], longest: int, batch_tokens: int
     ) -> Iterator[tuple[str, str]]:
-        for name, ids in written(tuned, self.context, segments, longest, batch_tokens):
+        for name, ids in greedy_decode(tuned, self.context, segments, longest, batch_tokens):
             answer = text_of(tuned.decode(ids))
             yield name, next((label for label in SENTIMENTS if label.lower() == answer), answer)
 

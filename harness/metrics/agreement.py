@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from harness.errors import InputError
+from harness.errors import SampleError
 from harness.metrics.repetition import words_of
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ def word_errors(text: str, reference: str) -> tuple[int, int]:
     """Substitutions, deletions and insertions together, and the reference's words: WER is the ratio of their sums.
 
     Raises:
-        InputError: if the reference is empty.
+        SampleError: if the reference is empty.
     """
     return _errors(jiwer.process_words, text, reference)
 
@@ -65,7 +65,7 @@ def character_errors(text: str, reference: str) -> tuple[int, int]:
     """As `word_errors`, in characters.
 
     Raises:
-        InputError: if the reference is empty.
+        SampleError: if the reference is empty.
     """
     return _errors(jiwer.process_characters, text, reference)
 
@@ -98,7 +98,7 @@ def _grams(text: str) -> set[tuple[str, ...]]:
 
 def _errors(process: object, text: str, reference: str) -> tuple[int, int]:
     if not reference.strip():
-        raise InputError(f"An empty reference has no error rate; compared with '{text}'.")
+        raise SampleError(f"An empty reference has no error rate; compared with '{text}'.")
     found = process(reference, text)  # type: ignore[operator]
     errors = found.substitutions + found.deletions + found.insertions
     return int(errors), int(errors - found.insertions + found.hits)

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.errors import InputError
+from harness.errors import OptionError, SampleError
 
 #: What a candidate is ranked by: see `normalize`.
 Score = Literal["sum", "token_norm", "extent_norm", "pmi"]
@@ -39,7 +39,7 @@ class Ranks:
 
     def __post_init__(self) -> None:
         if self.better < 0 or self.tied < 1 or self.better + self.tied > self.num_candidates:
-            raise InputError(
+            raise SampleError(
                 "Ranks need better ≥ 0, tied ≥ 1 (the gold ties with itself) and better + tied ≤ num_candidates; "
                 f"found better = {self.better}, tied = {self.tied}, num_candidates = {self.num_candidates}."
             )
@@ -48,10 +48,10 @@ class Ranks:
         """Probability that the gold is among the first `k`: R@k of one item, in [0, 1], higher is better.
 
         Raises:
-            InputError: if `k` is not positive.
+            OptionError: if `k` is not positive.
         """
         if k < 1:
-            raise InputError(f"R@k needs k ≥ 1; found {k}.")
+            raise OptionError(f"R@k needs k ≥ 1; found {k}.")
         return min(max((k - self.better) / self.tied, 0.0), 1.0)
 
     @property
@@ -75,11 +75,11 @@ def rank_of_gold(scores: ArrayLike, gold: int, *, tolerance: float = 0.0) -> Ran
             continuation scored in two batches can differ by rounding.
 
     Raises:
-        InputError: if there is no candidate, the scores are no vector or not finite, or the index is outside.
+        SampleError: if there is no candidate, the scores are no vector or not finite, or the index is outside.
     """
     row = _row(scores, gold)
     if not tolerance >= 0:
-        raise InputError(f"The tolerance of ties must be ≥ 0; found {tolerance}.")
+        raise OptionError(f"The tolerance of ties must be ≥ 0; found {tolerance}.")
     above = row - row[gold]
     tied = np.abs(above) <= tolerance
     return Ranks(int(np.sum((above > 0) & ~tied)), int(np.sum(tied)), row.size)
@@ -89,10 +89,10 @@ def median_rank(ranks: Sequence[Ranks]) -> float:
     """Median over items of the expected rank, ≥ 1, lower is better.
 
     Raises:
-        InputError: if there are no items.
+        SampleError: if there are no items.
     """
     if not ranks:
-        raise InputError("There is no median rank of no items.")
+        raise SampleError("There is no median rank of no items.")
     return float(np.median([rank.mid for rank in ranks]))
 
 
@@ -107,7 +107,7 @@ def gold_cross_entropy(scores: ArrayLike, gold: int) -> float:
         gold: index of the gold.
 
     Raises:
-        InputError: as `rank_of_gold`.
+        SampleError: as `rank_of_gold`.
     """
     row = _row(scores, gold)
     above = row - row.max()
@@ -117,10 +117,10 @@ def gold_cross_entropy(scores: ArrayLike, gold: int) -> float:
 def _row(scores: ArrayLike, gold: int) -> NDArray[np.float64]:
     row = np.asarray(scores, dtype=np.float64)
     if row.ndim != 1 or not row.size:
-        raise InputError(f"The candidates of one prompt are a vector of ≥ 1 scores; found the shape {row.shape}.")
+        raise SampleError(f"The candidates of one prompt are a vector of ≥ 1 scores; found the shape {row.shape}.")
     _finite("score", row)
     if not 0 <= gold < row.size:
-        raise InputError(f"The gold has index {gold}, but there are {row.size} candidates, 0 to {row.size - 1}.")
+        raise SampleError(f"The gold has index {gold}, but there are {row.size} candidates, 0 to {row.size - 1}.")
     return row
 
 
@@ -147,12 +147,12 @@ def normalize(
         prior: (k,) log-likelihoods of the continuations without the prompt, nats, ≤ 0, for `pmi`.
 
     Raises:
-        InputError: if what the score needs is missing, shaped otherwise than (k,), not finite or not positive, or if
+        SampleError: if what the score needs is missing, shaped otherwise than (k,), not finite or not positive, or if
             log-likelihoods are positive.
     """
     values = _loglikelihoods("log-likelihood", loglik)
     if not values.ndim:
-        raise InputError("Log-likelihoods come as (…, k), one for each candidate; found a single number.")
+        raise SampleError("Log-likelihoods come as (…, k), one for each candidate; found a single number.")
     if score == "sum":
         return values.copy()
     if score == "token_norm":
@@ -161,15 +161,15 @@ def normalize(
         return values / _positive("extent", _companion("extent", extent, score, values))
     if score == "pmi":
         return values - _loglikelihoods("prior", _companion("prior", prior, score, values))
-    raise InputError(f"There is no score '{score}'. Known: {', '.join(get_args(Score))}.")
+    raise OptionError(f"There is no score '{score}'. Known: {', '.join(get_args(Score))}.")
 
 
 def _companion(name: str, given: ArrayLike | None, score: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     if given is None:
-        raise InputError(f"The score '{score}' needs `{name}`, one for each candidate.")
+        raise SampleError(f"The score '{score}' needs `{name}`, one for each candidate.")
     array = np.asarray(given, dtype=np.float64)
     if array.shape != values.shape[-1:]:
-        raise InputError(f"`{name}` has the shape {array.shape}; {values.shape[-1]} candidates need one each.")
+        raise SampleError(f"`{name}` has the shape {array.shape}; {values.shape[-1]} candidates need one each.")
     _finite(name, array)
     return array
 
@@ -178,7 +178,7 @@ def _loglikelihoods(name: str, given: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(given, dtype=np.float64)
     _finite(name, values)
     if values.size and values.max() > _ROUNDING:
-        raise InputError(
+        raise SampleError(
             f"A {name} is the logarithm of a probability, ≤ 0 nats; found {values.max()}. Did you supply the nll?"
         )
     return values
@@ -187,7 +187,7 @@ def _loglikelihoods(name: str, given: ArrayLike) -> NDArray[np.float64]:
 def _positive(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     if values.size and values.min() <= 0:
         at = int(values.argmin())
-        raise InputError(f"`{name}` must be > 0; found {values[at]} for candidate {at}. An empty continuation?")
+        raise SampleError(f"`{name}` must be > 0; found {values[at]} for candidate {at}. An empty continuation?")
     return values
 
 
@@ -195,7 +195,7 @@ def _finite(name: str, values: NDArray[np.float64]) -> None:
     bad = np.argwhere(~np.isfinite(values))
     if bad.size:
         at = tuple(int(i) for i in bad[0])
-        raise InputError(
+        raise SampleError(
             f"Every {name} must be a finite number; found {values[at]} at {list(at)}, {len(bad)} such in all. "
             "A candidate that could not be scored makes its item fail; it has no rank."
         )
@@ -223,5 +223,5 @@ def chance_cross_entropy(num_candidates: int) -> float:
 
 def _count(num_candidates: int) -> int:
     if num_candidates < 1:
-        raise InputError(f"Chance needs ≥ 1 candidate; found {num_candidates}.")
+        raise SampleError(f"Chance needs ≥ 1 candidate; found {num_candidates}.")
     return num_candidates

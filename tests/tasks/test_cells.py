@@ -5,7 +5,7 @@ import pytest
 
 from harness.metrics.ratios import ratio
 from harness.results import Item
-from harness.tasks._cells import Table, _seed_shares, compare
+from harness.tasks._cells import CellPredictions, _seed_shares, compare
 
 
 def items(values, cell="train_text.test_text"):
@@ -32,7 +32,7 @@ def share(sums):
 
 
 def table(values, **rest):
-    return Table.of(items(values, **rest), right)
+    return CellPredictions.of(items(values, **rest), right)
 
 
 def test_a_table_holds_the_utterances_that_all_seeds_have():

@@ -274,11 +274,11 @@ def test_some_of_what_was_spoken_can_be_heard(spoken):
         wave, rate = sf.read(io.BytesIO(result.files[item.extra["audio_output"]]))
         assert rate == 22_050
         assert 0.1 < np.abs(wave).max() < 1
-        assert item.extra["missing_units"] == 0 < item.extra["cuttings"]
+        assert item.extra["missing_units"] == 0 < item.extra["segments"]
 
 
 def test_what_is_heard_has_nearly_the_units_that_were_said(spoken, tmp_path):
-    """Units change where cuttings meet: about one error a joint."""
+    """Units change where segments meet: about one error a joint."""
     speech: Any = load_model("sutlm-tiny")
     said: list[Item] = []
     files: list[Path] = []
@@ -290,7 +290,7 @@ def test_what_is_heard_has_nearly_the_units_that_were_said(spoken, tmp_path):
     found = speech.tokenizers.speech.encode([AudioSpan(f) for f in files])
     for item, units in zip(said, found, strict=True):
         errors, _ = word_errors(" ".join(map(str, units.units)), item.extra["units"])
-        assert errors <= 2 * item.extra["cuttings"] < 2 * len(item.extra["units"].split())
+        assert errors <= 2 * item.extra["segments"] < 2 * len(item.extra["units"].split())
 
 
 def test_audio_changes_no_number(spoken, world):
