@@ -69,6 +69,14 @@ def settings_of(what: str) -> typer.models.OptionInfo:
     return option
 
 
+def corpus_option(help_text: str) -> typer.models.OptionInfo:
+    """The option `--corpus`, completed with the names of corpora."""
+    option: typer.models.OptionInfo = typer.Option(
+        "--corpus", metavar="CORPUS", help=help_text, autocompletion=complete_corpora
+    )
+    return option
+
+
 def names_in(text: str) -> tuple[str, ...]:
     """Names separated by commas.
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.arguments import Device, Json, NoCache, Quiet, Seed, complete_corpora, names_in, settings_of
+from harness.cli.arguments import (
+    Device,
+    Json,
+    NoCache,
+    Quiet,
+    Seed,
+    complete_corpora,
+    corpus_option,
+    names_in,
+    settings_of,
+)
 from harness.cli.cache import temporary_cache
 from harness.cli.printing import Printer, print_json
 
@@ -90,12 +100,7 @@ def train_speech_tokenizer(
     *,
     corpus: Annotated[
         str,
-        typer.Option(
-            "--corpus",
-            metavar="CORPUS",
-            help="corpus or manifest (default: demo)",
-            autocompletion=complete_corpora,
-        ),
+        corpus_option("corpus or manifest (default: demo)"),
     ] = "demo",
     split: Annotated[str, typer.Option("--split", metavar="SPLIT", help="split (default: train)")] = "train",
     output: Annotated[str, typer.Option("--output", metavar="DIR", help="folder of the tokenizer")],

@@ -20,9 +20,9 @@ from harness.cli.arguments import (
     NoTracking,
     Quiet,
     Seed,
-    complete_corpora,
     complete_models,
     complete_tasks,
+    corpus_option,
     names_in,
     settings_of,
 )
@@ -59,12 +59,7 @@ def run(
     ],
     corpus: Annotated[
         str | None,
-        typer.Option(
-            "--corpus",
-            metavar="CORPUS",
-            help="corpus by name, or a manifest .jsonl (default: the card's)",
-            autocompletion=complete_corpora,
-        ),
+        corpus_option("corpus by name, or a manifest .jsonl (default: the card's)"),
     ] = None,
     split: Annotated[
         str | None,

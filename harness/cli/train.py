@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Card, Device, Json, NoTracking, Quiet, complete_corpora, settings_of
+from harness.cli.arguments import Card, Device, Json, NoTracking, Quiet, corpus_option, settings_of
 from harness.cli.config_file import ConfigFile
 from harness.cli.printing import Printer, ProgressBar, warn
 
@@ -24,12 +24,7 @@ def train(
     model: Card,
     corpus: Annotated[
         str | None,
-        typer.Option(
-            "--corpus",
-            metavar="CORPUS",
-            help="train on this corpus instead of the card's: another model, called <name>-<corpus>",
-            autocompletion=complete_corpora,
-        ),
+        corpus_option("train on this corpus instead of the card's: another model, called <name>-<corpus>"),
     ] = None,
     output: Annotated[
         str | None,
