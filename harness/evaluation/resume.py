@@ -206,8 +206,8 @@ def _blocks(requests: Sequence[Request], awaited: frozenset[str], scorer: Scorer
 
 def _share(blocks: Sequence[list[Request]], awaited: frozenset[str], processes: Processes) -> list[list[Request]]:
     """The blocks of this process, in order; what others are ranked against, every process computes for itself."""
-    dealt = [block for block in blocks if block[0].id not in awaited]
-    mine = {block[0].id for block in dealt[processes.rank :: processes.world]}
+    shared = [block for block in blocks if block[0].id not in awaited]
+    mine = {block[0].id for block in shared[processes.rank :: processes.world]}
     return [block for block in blocks if block[0].id in awaited or block[0].id in mine]
 
 

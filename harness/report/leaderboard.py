@@ -43,7 +43,7 @@ def leaderboard(
     Args:
         runs: with the time each was made, in seconds; items are not needed.
         tasks: by name; those absent show all their metrics.
-        by: metric that models are sorted by; unset takes each task's first headline metric.
+        by: metric that models are sorted by; None: each task's first headline metric.
 
     Raises:
         UnknownNameError: if no run has the metric `by`.

@@ -66,7 +66,7 @@ def style_sheet() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A named line, or points, `(x, y)`; `about` is told of each point, `beside` is written by it."""
+    """A named line, or points, `(x, y)`; `about` names each point for pointers and screen readers, `beside` is written next to it."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -164,7 +164,7 @@ def lines(
         y_label: of the vertical one.
         x_log: a logarithmic horizontal axis (x > 0).
         y_log: a logarithmic vertical axis (y > 0).
-        y_range: unset takes what the points need.
+        y_range: ends of the vertical axis; None: as the points need.
         points: marks without lines.
         rule: a thin line without a legend's color, such as the level of chance.
     """
@@ -196,10 +196,10 @@ def lines(
     for n, one in enumerate(series):
         placed = [at(*p) for p in one.points]
         if points:
-            told = one.about or [one.name] * len(placed)
+            titles = one.about or [one.name] * len(placed)
             parts += [
                 Markup('<g class="m{} s{}"><title>{}</title>{}</g>').format(n % 4, n, what, _marker(n, x, y))
-                for (x, y), what in zip(placed, told, strict=True)
+                for (x, y), what in zip(placed, titles, strict=True)
             ]
             parts += [_text(x + 9, y + 4, what, "start") for (x, y), what in zip(placed, one.beside, strict=False)]
         elif placed:

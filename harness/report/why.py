@@ -13,7 +13,7 @@ from harness.report.tables import Table, decimals, number
 from harness.results import Item, RunResult, TaskResult
 from harness.task import AnyTask
 
-#: What differs between two runs is told in these groups; the first whose prefix fits takes a field of `protocol.json`.
+#: Groups of fields of `protocol.json`: a field belongs to the first group whose prefix fits.
 _GROUPS = (
     ("tokenizer", "model.card.tokenizers."),
     ("model", "model."),
