@@ -66,7 +66,7 @@ def style_sheet() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A named line, or points, `(x, y)`; `about` names each point for pointers and screen readers, `beside` is written next to it."""
+    """A named line, or points, `(x, y)`; `about` is the full name of each point, `beside` is written next to it."""
 
     name: str
     points: Sequence[tuple[float, float]]
