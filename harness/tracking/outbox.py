@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config import digest, home
-from harness.errors import InputError
+from harness.errors import ResultsError
 from harness.files import lock_of, write_json
 from harness.results import RunResult, read_results
 from harness.tracking.config import TrackingConfig
@@ -80,7 +80,7 @@ def sync(
         folders: results folders to send besides, from a machine without a network for example.
 
     Raises:
-        InputError: if one of `folders` holds no finished run.
+        ResultsError: if one of `folders` holds no finished run.
     """
     for folder in folders:
         result = read_results(folder)
@@ -104,7 +104,7 @@ def _send_noted(path: Path, config: TrackingConfig, infos: Callable[[RunResult],
     run_id, folder = str(note["run_id"]), Path(note["folder"])
     try:
         result = read_results(folder)
-    except InputError as error:
+    except ResultsError as error:
         path.unlink()  # there is nothing to send any more
         return Sent(run_id, folder, None, f"{error} It is no longer queued.")
     if result.run_id != run_id:
