@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_files_are_short():
     lines = {name(path): len(path.read_text("utf-8").splitlines()) for path in CODE}
     assert {path: n for path, n in lines.items() if n > 500} == {}
     assert sorted(lines.values())[int(0.9 * len(lines))] <= 350
+
+
+def test_no_two_public_classes_share_a_name():
+    places = defaultdict(list)
+    for path in CODE:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(name(path))
+    assert {c: files for c, files in places.items() if len(files) > 1} == {}
 
 
 def mirrored(path):
