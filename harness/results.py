@@ -171,23 +171,23 @@ class RunResult:
         return {key: metric for task in self.tasks.values() for key, metric in task.metrics.items()}
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row per metric, in the order of the run.
+        """One row per metric, by its key, in the order of the run.
 
-        The columns are `model`, `task`, `metric` (its key), `value`, `low` and `high` (the ends of the 95 % interval),
-        `n`, `chance` and `higher_is_better`; what a metric does not have is missing (None or NaN).
+        The columns are `value`, `low` and `high` (the ends of the 95 % interval), `chance`, `n`, `higher_is_better`,
+        `task` and `model`; what a metric does not have is missing (None or NaN).
         """
         import pandas
 
         rows = [
-            (self.model["name"], name, key, m.value, *(m.ci95 or (None, None)), m.n, m.chance, m.higher_is_better)
+            (key, m.value, *(m.ci95 or (None, None)), m.chance, m.n, m.higher_is_better, name, self.model["name"])
             for name, task in self.tasks.items()
             for key, m in task.metrics.items()
         ]
-        frame = pandas.DataFrame(rows, columns=list(_FRAME))
+        frame = pandas.DataFrame(rows, columns=["metric", *_FRAME]).set_index("metric")
         return frame.astype(dict.fromkeys(("value", "low", "high", "chance"), "float64"))
 
 
-_FRAME = ("model", "task", "metric", "value", "low", "high", "n", "chance", "higher_is_better")
+_FRAME = ("value", "low", "high", "chance", "n", "higher_is_better", "task", "model")
 
 
 def signature(parts: Mapping[str, Any]) -> str:

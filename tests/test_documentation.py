@@ -127,5 +127,5 @@ def test_the_python_of_the_readme_runs(harness_home, tmp_path, monkeypatch):
     scope: dict = {}
     exec(compile(code, "README.md", "exec"), scope)
     frame = scope["result"].to_frame()
-    assert "cra.u2t.pmi.r_at_1" in set(frame["metric"])
+    assert "cra.u2t.pmi.r_at_1" in set(frame.index)
     assert frame["value"].notna().all()

@@ -171,9 +171,10 @@ def test_a_frame_has_a_row_for_each_metric():
     """The three metrics of one task; only the first has an interval and a level of chance."""
     frame = RUN.to_frame()
     assert list(frame.columns) == [
-        "model", "task", "metric", "value", "low", "high", "n", "chance", "higher_is_better",
+        "value", "low", "high", "chance", "n", "higher_is_better", "task", "model",
     ]  # fmt: skip
-    assert frame.iloc[0].tolist() == ["tiny", "cra", "cra.u2t.sum.mrr", 0.25, 0.1, 0.4, 1, 0.05, True]
+    assert frame.loc["cra.u2t.sum.mrr"].tolist() == [0.25, 0.1, 0.4, 0.05, 1, True, "cra", "tiny"]
+    assert frame.index.name == "metric"
     assert frame["value"].tolist() == [0.25, 3.5, 7.0]
     assert frame["low"].isna().tolist() == frame["chance"].isna().tolist() == [False, True, True]
     assert frame["higher_is_better"].tolist() == [True, False, None]
