@@ -55,6 +55,7 @@ def test_too_few_mixtures_are_refused():
         cross_validate(np.vstack([DESIGN[:2]] * 3), np.arange(6.0))
 
 
+@pytest.mark.slow
 def test_a_part_that_nothing_works_without_does_not_hide_the_rest():
     """Without the first part the loss is fifty times what all else differs by: how far is what looks best from it?"""
     grid = lattice(4, 20)

@@ -47,6 +47,7 @@ def assert_same(result, expected):
     assert result.metrics[nll].value == pytest.approx(expected.metrics[nll].value, rel=0.02)
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(toy):
     with started(toy, "two") as sweep:
         spec = TrialSpec(0, 0, UNIFORM, 0, "proxy", "design")

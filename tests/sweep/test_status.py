@@ -2,6 +2,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from harness.cli.main import main
 from harness.sweep.status import status, trial_results
 
@@ -16,6 +18,7 @@ def test_all_trials_are_done(swept):
     assert 3 <= stages.count("confirm") <= 5  # one or two best mixtures with two seeds, uniform with a second one
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_and_exports(swept, tmp_path, capsys):
     command = [sys.executable, "-m", "harness", "sweep", "status", str(swept.folder), "--json"]
     now = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -172,6 +172,7 @@ def server(tmp_path, monkeypatch):
     server.kill()
 
 
+@pytest.mark.slow
 def test_a_server_killed_while_it_takes_a_run_in_costs_nothing(server, empty_home, tmp_path, monkeypatch):
     result = drawn("model-5", skill=0.5, num=300)
     folder = written(result, tmp_path / "a")
