@@ -104,6 +104,7 @@ def test_the_commands_of_its_readme_work(plugin, elsewhere, command):
         assert task["metrics"]["half_order.text.accuracy"]["chance"] == 0.5
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contracts(plugin, elsewhere):
     # The same numbers in another process: tests/tasks holds that of our own.
     quick = ["-q", "-p", "no:cacheprovider", "-k", "not another_process"]

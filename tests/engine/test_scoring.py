@@ -437,6 +437,7 @@ def test_cra_has_the_same_numbers_with_and_without_pruning():
         assert metric.value == pytest.approx(full[name].value, rel=1e-4), name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     "sutlm-tiny" not in card_names() or not read_card("sutlm-tiny").available, reason="the shipped weights are absent"
 )

@@ -261,6 +261,7 @@ def test_kill_9_and_the_same_command_end_with_the_same_bytes(commands, expected,
     assert 0 < (tmp_path / "log").stat().st_size < num_calls
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(commands, expected, tmp_path):
     stdout, results, _ = expected
     done = commands.run(tmp_path / "out", "--devices", "2")  # calls torchrun
