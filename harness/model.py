@@ -237,11 +237,16 @@ def _base_path(folder: Path, base: str) -> Path:
     return places[base]
 
 
-def load_model(name: str, *, device: str = "cpu") -> Model:
+def load_model(name: str | Path, *, device: str = "cpu") -> Model:
     """The model of a card, ready to evaluate.
+
+    Args:
+        name: a card by name, or the path of a card or of a checkpoint folder.
+        device: such as `cpu` or `cuda:1`.
 
     Raises:
         CheckpointError: if the weights are absent, altered or refused.
     """
-    card = read_card(name)
+    # A path object is a path even without a slash, which a name has not.
+    card = read_card(str(name.absolute()) if isinstance(name, Path) else name)
     return adapter_registry().load(card.adapter)(card, device=device)

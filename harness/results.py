@@ -255,7 +255,7 @@ def read_results(folder: str | Path, *, items: bool = True) -> RunResult:
         items: False: without the items, which can be many.
 
     Raises:
-        ResultsError: if the folder holds no finished run.
+        ResultsError: if the folder holds no finished run, or one that is damaged or of another version's format.
     """
     folder = Path(folder)
     path = folder / "results.json"
@@ -263,7 +263,17 @@ def read_results(folder: str | Path, *, items: bool = True) -> RunResult:
         raise ResultsError(
             f"{folder} holds no results.json, so it is not a finished run. Give the folder of 'harness run --output'."
         )
-    data = json.loads(path.read_text("utf-8"))
+    try:
+        return _read_run(folder, items=items)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OSError) as error:
+        raise ResultsError(
+            f"The run in {folder} cannot be read ({type(error).__name__}: {error}): it is damaged, or another version "
+            "of the harness wrote it. Run the same 'harness run' again."
+        ) from error
+
+
+def _read_run(folder: Path, *, items: bool) -> RunResult:
+    data = json.loads((folder / "results.json").read_text("utf-8"))
     tasks = {
         name: TaskResult(
             task=name,

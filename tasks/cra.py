@@ -315,7 +315,7 @@ def _possible(options: CraOptions, modalities: frozenset[Modality]) -> list[Dire
 def _derangement(n: int, seed: int) -> list[int]:
     order = list(range(n))
     random.Random(f"cra control {seed}").shuffle(order)
-    # One cycle through all: nobody keeps its own.
+    # One cycle through all: no prompt keeps its own.
     following = dict(zip(order, [*order[1:], order[0]], strict=True))
     return [following[i] for i in range(n)]
 

@@ -193,3 +193,10 @@ def test_state_lies_where_the_environment_says(tmp_path, monkeypatch):
 def test_state_lies_in_the_users_cache_otherwise(monkeypatch, value):
     monkeypatch.delenv("HARNESS_HOME") if value is None else monkeypatch.setenv("HARNESS_HOME", value)
     assert home().name == "sutlm-harness"
+
+
+def test_a_folder_and_a_file_in_another_encoding_are_no_yaml_files(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
+    for path in (tmp_path, tmp_path / "latin.yaml"):
+        with pytest.raises(ConfigError, match="cannot be read as a YAML file in UTF-8"):
+            read_yaml(path)

@@ -4,10 +4,12 @@ import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import harness
+from harness import errors as harness_errors
 
 LARGE = ("torch", "transformers", "mlflow", "optuna", "numpy", "scipy", "pandas", "pydantic", "yaml")
 
@@ -58,3 +60,12 @@ def test_subpackages_are_still_modules():
     assert (
         elsewhere("import json\nfrom harness import results\nprint(json.dumps(results.__name__))") == "harness.results"
     )
+
+
+def test_paths_are_taken_as_names_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(harness_errors.HarnessError, match=str(tmp_path / "mine")):
+        harness.load_model(Path("mine"))
+    with pytest.raises(harness_errors.ManifestError, match=r"absent\.jsonl"):
+        harness.open_corpus(tmp_path / "absent.jsonl")

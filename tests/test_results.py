@@ -199,3 +199,35 @@ def test_the_headline_has_what_was_measured_in_its_order():
         "cra.u2t.sum.mrr",
     ]
     assert headline(METRICS, []) == METRICS
+
+
+def _remove(*path):
+    def damage(folder):
+        file = folder / "results.json"
+        data = json.loads(file.read_text("utf-8"))
+        part = data
+        for key in path[:-1]:
+            part = part[key]
+        del part[path[-1]]
+        file.write_text(json.dumps(data), "utf-8")
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _remove("signature"),
+        _remove("tasks", "cra", "notes"),
+        _remove("tasks", "cra", "metrics", "cra.u2t.sum.mrr", "ci95"),
+        lambda folder: (folder / "results.json").write_text("[]", "utf-8"),
+        lambda folder: (folder / "results.json").write_text('{"run_id"', "utf-8"),
+        lambda folder: (folder / "protocol.json").unlink(),
+    ],
+    ids=["signature", "notes", "interval", "list", "truncated", "protocol"],
+)
+def test_a_run_that_is_damaged_or_of_another_version_is_refused(tmp_path, damage):
+    write_results(RUN, tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ResultsError, match=r"cannot be read .*damaged, or another version .* Run the same"):
+        read_results(tmp_path)

@@ -139,7 +139,7 @@ def prepare_corpus(name: str, root: Path | None, splits: Sequence[str] = ()) -> 
     return folder
 
 
-def open_corpus(name: str, split: str | None = None) -> Corpus:
+def open_corpus(name: str | Path, split: str | None = None) -> Corpus:
     """A split by corpus name, or a manifest by path (`name` ends in `.jsonl`; audio is relative to its folder).
 
     A generated corpus (`demo`) makes the split on first use. Without `split`, the corpus's own default is opened:
@@ -149,6 +149,7 @@ def open_corpus(name: str, split: str | None = None) -> Corpus:
         CorpusError: if the corpus is not prepared or has no such split.
         ManifestError: if the manifest is invalid.
     """
+    name = str(name)
     if name.endswith(".jsonl"):
         return _open_file(Path(name), split or "test")
     adapter = corpus_registry().load(name)

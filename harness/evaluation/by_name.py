@@ -63,7 +63,7 @@ def evaluate(
         batch_tokens=batch_tokens,
         settings=settings or {},
     )
-    loaded = load_model(str(model), device=device) if isinstance(model, (str, Path)) else model
+    loaded = load_model(model, device=device) if isinstance(model, (str, Path)) else model
     with RowStore() if cache else contextlib.nullcontext() as store:
         result = evaluate_model(loaded, config, progress=progress, store=store)
     if output is not None:

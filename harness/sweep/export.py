@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.files import new_text_file
 from harness.sweep.plan import SweepPlan
 from harness.sweep.trial import TrialResult
 
@@ -40,7 +41,7 @@ def export(plan: SweepPlan, results: Sequence[TrialResult], folder: Path) -> lis
 
 
 def _csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with new_text_file(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.config import plain
-from harness.files import write_json
+from harness.files import write_json, write_text
 from harness.sweep.analysis import Analysis
 from harness.sweep.blocks import markdown, page
 from harness.sweep.export import export
@@ -44,8 +44,8 @@ def write_report(analysis: Analysis, folder: Path, *, dropped: Sequence[tuple[in
     blocks = [*opening(analysis, dropped), *optimum_sections(analysis, folder), *trade_offs(analysis, folder)]
     blocks += [*fits(analysis), *costs(analysis, folder), *trials(analysis)]
     text = "\n\n".join(markdown(block) for block in blocks) + "\n"
-    (folder / "report.md").write_text(text, "utf-8")
-    (folder / "report.html").write_text(page(analysis.plan.spec.name, blocks), "utf-8")
+    write_text(folder / "report.md", text)
+    write_text(folder / "report.html", page(analysis.plan.spec.name, blocks))
     result = summary(analysis)
     write_json(folder / "summary.json", result)
     export(analysis.plan, analysis.results, folder)

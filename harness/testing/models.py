@@ -31,7 +31,7 @@ from harness.training.vocabulary import EOS, START, SWITCH_TO, Vocabulary
 RATE_HZ = 25.0
 
 
-#: The unit system of the models below, which is nobody else's.
+#: The unit system of the models below, which no other model has.
 SYSTEM = "harness.testing"
 
 
