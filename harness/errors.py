@@ -98,7 +98,7 @@ class ComparisonError(InputError):
 
 
 class DeviceError(InputError):
-    """A device, precision or number of processes that this machine or model does not have."""
+    """A device that this machine does not have."""
 
 
 class TrainingError(HarnessError):

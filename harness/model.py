@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT, build, home, merge, read_yaml
-from harness.errors import CheckpointError, ConfigError, UnknownNameError
+from harness.errors import CheckpointError, ConfigError, DeviceError, UnknownNameError
 from harness.registry import Registry
 from harness.segments import Modality, Prompt, Segment
 
@@ -237,6 +237,24 @@ def _base_path(folder: Path, base: str) -> Path:
     return places[base]
 
 
+def check_device(device: str) -> None:
+    """Makes sure that tensors can be put on a device before hours are spent on it.
+
+    Raises:
+        DeviceError: if it is not the name of a device, or this machine does not have it.
+    """
+    import torch
+
+    try:
+        usable = torch.device(device).type != "meta"  # which holds no values
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: a build without CUDA
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise DeviceError(f"The device '{device}' cannot be used: {reason}. Give cpu, cuda or cuda:1.") from None
+    if not usable:
+        raise DeviceError(f"The device '{device}' cannot be used: it holds no values. Give cpu, cuda or cuda:1.")
+
+
 def load_model(name: str | Path, *, device: str = "cpu") -> Model:
     """The model of a card, ready to evaluate.
 
@@ -246,7 +264,9 @@ def load_model(name: str | Path, *, device: str = "cpu") -> Model:
 
     Raises:
         CheckpointError: if the weights are absent, altered or refused.
+        DeviceError: if this machine does not have the device.
     """
     # A path object is a path even without a slash, which a name has not.
     card = read_card(str(name.absolute()) if isinstance(name, Path) else name)
+    check_device(device)
     return adapter_registry().load(card.adapter)(card, device=device)

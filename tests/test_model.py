@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from harness.errors import CheckpointError, ConfigError, UnknownNameError
+from harness.errors import CheckpointError, ConfigError, DeviceError, UnknownNameError
 from harness.model import adapter_registry, card_names, load_model, read_card
 
 
@@ -103,4 +103,10 @@ def test_an_unknown_adapter_is_answered_with_the_nearest(write_card):
 def test_a_card_may_name_an_adapter_by_file(write_card, tmp_path):
     (tmp_path / "adapter.py").write_text("def MODEL(card, *, device='cpu'):\n    return card.options['x'], device\n")
     card = write_card("mine.yaml", adapter="adapter.py:MODEL", checkpoint="none", options={"x": 3})
-    assert load_model(card, device="meta") == (3, "meta")
+    assert load_model(card, device="cpu:0") == (3, "cpu:0")
+
+
+@pytest.mark.parametrize("device", ["banana", "", "meta", "cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(DeviceError, match=rf"The device '{device}' cannot be used: .* Give cpu, cuda or cuda:1\."):
+        load_model("sutlm-tiny", device=device)

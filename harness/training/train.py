@@ -12,7 +12,7 @@ from harness.config import build, digest, file_digest, home, merge, plain
 from harness.corpora.corpus import Corpus
 from harness.engine.distributed import ALONE, Processes
 from harness.errors import ConfigError, UsageError
-from harness.model import ModelCard, adapter_registry, read_card
+from harness.model import ModelCard, adapter_registry, check_device, read_card
 from harness.progress import ProgressCallback
 from harness.training.checkpoint import (
     RECORD,
@@ -161,12 +161,14 @@ def train_model(
     Raises:
         UsageError: if the checkpoint folder holds something else.
         ConfigError: if data and card do not fit.
+        DeviceError: if this machine does not have the device.
         DivergedError: if a loss stops being finite.
     """
     sections = TrainingRecipe.of(card)
     architecture, config = sections.architecture, sections.training
     folder = output or home() / "checkpoints" / card.name
     check_replaceable(folder)
+    check_device(device)
     data = data or training_data(card, device=device, progress=progress)
     identity, weights = data.identity, None
     if config.start_from is not None:
