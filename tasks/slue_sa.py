@@ -176,7 +176,7 @@ class SlueSa(TransferTask[SlueSaOptions]):
         return min(counts, key=lambda label: (-counts[label], label))
 
     def columns(self, predicted: str, gold: str) -> list[float]:
-        """A 1 in the cell of the confusion matrix `(3, 4)`, whose last column is for what is no label."""
+        """A 1 in the cell of the confusion matrix `(3, 4)`, whose last column is for what is not a label."""
         row = np.zeros((_CLASSES, _CLASSES + 1))
         row[SENTIMENTS.index(gold), predicted_class(predicted, SENTIMENTS)] = 1
         return [float(value) for value in row.ravel()]

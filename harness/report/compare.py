@@ -36,7 +36,7 @@ class Difference:
         value: positive where the run is higher.
         ci95: 95 % interval; None where there is none.
         paired: whether both were compared item by item; otherwise the interval follows from their own two intervals
-            and there is no test.
+            and no test is made.
         p_value: of the sign-flip test; None if unpaired.
         p_corrected: the same, corrected for every test of the comparison.
         detectable: smallest true difference that such a test detects with 80 % power.

@@ -126,7 +126,7 @@ def bootstrap_sums_ci(
     Args:
         columns: (n, m), what is summed over items (`[tp, gold, predicted]`, `[errors, words]`, …).
         statistic: maps sums (…, m) to values (…,); NaN where it is not defined. Resamples in which it is not are
-            left out; if they are over 1 %, there is no interval.
+            left out; if they are over 1 %, no interval is given.
         clusters: as in `bootstrap_ci`, like the rest.
         seed: of the resampling.
         crossed: as in `bootstrap_ci`.

@@ -15,7 +15,7 @@ Codes = NDArray[np.int64]
 Clusters = Sequence[Hashable]
 #: Weights or signs held at once: 8 MB.
 CHUNK = 1_000_000
-#: Below this many effective clusters there is no interval.
+#: Below this many effective clusters no interval is given.
 FEWEST = 1.5
 
 
