@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 from harness.version import __version__
 
 if TYPE_CHECKING:
+    from harness.by_name import evaluate, train
     from harness.corpora.corpus import open_corpus
-    from harness.evaluation.by_name import evaluate
     from harness.evaluation.evaluate import RunConfig
     from harness.model import load_model
     from harness.report.compare import compare
     from harness.results import Item, Metric, RunResult, read_results
     from harness.segments import Speech, Text
     from harness.task import Procedure, Request, Task
-    from harness.training.by_name import train
 
 __all__ = [
     "Item",
@@ -57,11 +56,11 @@ _MODULES = {
     "Task": "harness.task",
     "Text": "harness.segments",
     "compare": "harness.report.compare",
-    "evaluate": "harness.evaluation.by_name",
+    "evaluate": "harness.by_name",
     "load_model": "harness.model",
     "open_corpus": "harness.corpora.corpus",
     "read_results": "harness.results",
-    "train": "harness.training.by_name",
+    "train": "harness.by_name",
 }
 
 

@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from filelock import FileLock
 
+from harness.errors import UsageError
+
 
 def part_path(path: Path) -> Path:
     """The name under which this process writes what will be `path`: two processes never write into one part."""
@@ -62,6 +64,19 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1, sort_keys: boo
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, sort_keys=sort_keys)
     write_text(path, text + "\n")
+
+
+def check_folder(path: Path) -> None:
+    """Makes sure that a folder can be written at `path`, before hours are spent on what will lie there.
+
+    Raises:
+        UsageError: if it, or what it is to lie in, is a file or may not be written to.
+    """
+    found = next(place for place in (path, *path.parents) if place.exists())
+    if not found.is_dir():
+        raise UsageError(f"Nothing can be written to the folder {path}: {found} is a file. Name another folder.")
+    if not os.access(found, os.W_OK):
+        raise UsageError(f"Nothing can be written to the folder {path}: {found} may not be written to.")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ LAYERS = (
     {"report"},
     {"tracking", "testing", "lm_eval_bridge"},
     {"sweep"},
+    {"by_name"},
     {"doctor", "cli"},
     {"__init__", "__main__"},
 )

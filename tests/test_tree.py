@@ -34,7 +34,6 @@ TESTED_IN = {
     "harness/cli/arguments.py": "cli/test_main.py",
     "harness/cli/doctor.py": "cli/test_main.py",
     "harness/cli/tracking.py": "tracking/test_outbox.py",
-    "harness/cli/train.py": "cli/test_config_file.py",
     "harness/corpora/distribution.py": "corpora/test_librispeech.py",
     "harness/corpora/show.py": "corpora/test_corpus.py",
     "harness/corpora/slue_labels.py": "corpora/test_slue.py",

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,16 +19,31 @@ if TYPE_CHECKING:
     from harness.evaluation.store import RowStore
 
 
+@contextmanager
+def store_warnings() -> Iterator[None]:
+    """Within it, what is wrong with the row store is a warning on stderr."""
+    from harness.evaluation.store import StoreWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", StoreWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, StoreWarning):
+                warn(message)
+            else:
+                others(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
+
+
 def open_row_store() -> RowStore:
     """The row store; what is wrong with it is a warning on stderr."""
-    from harness.evaluation.store import RowStore, StoreWarning
+    from harness.evaluation.store import RowStore
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", StoreWarning)
-        store = RowStore()
-    for warning in caught:
-        warn(warning.message)
-    return store
+    with store_warnings():
+        return RowStore()
 
 
 @contextmanager

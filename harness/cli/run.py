@@ -26,7 +26,7 @@ from harness.cli.arguments import (
     names_in,
     settings_of,
 )
-from harness.cli.cache import open_row_store, temporary_cache
+from harness.cli.cache import store_warnings, temporary_cache
 from harness.cli.config_file import ConfigFile
 from harness.cli.printing import Printer, print_json, print_table, warn
 from harness.errors import ConfigError
@@ -115,11 +115,11 @@ def run(
     processes = Processes.of_environment()
     several = devices > 1 and processes.world == 1
     with _result_sender(wanted=not no_tracking and not several and processes.rank == 0) as sender:
+        from harness.by_name import evaluate, write_run
         from harness.config import parse_settings
-        from harness.evaluation.evaluate import RunConfig, evaluate, load_tasks
-        from harness.model import load_model, read_card
-        from harness.report.figures import write_figures
-        from harness.results import write_results
+        from harness.evaluation.evaluate import RunConfig, load_tasks
+        from harness.files import check_folder
+        from harness.model import read_card
 
         names, options = names_in(tasks), parse_settings(settings or ())
         run_config = RunConfig(
@@ -131,8 +131,8 @@ def run(
             batch_tokens=batch_tokens,
             settings=with_full_scores(names, options) if full_scores else options,
         )
-        loaded_tasks = {name: task for name, (task, _) in load_tasks(run_config.tasks, run_config.settings).items()}
-        infos = {name: task.info for name, task in loaded_tasks.items()}
+        infos = {name: task.info for name, (task, _) in load_tasks(run_config.tasks, run_config.settings).items()}
+        check_folder(Path(output or "results"))
         models = _fetched(names_in(model))
         # Every card is read and every checkpoint looked for before the first hour is spent.
         for card in [read_card(name) for name in models]:
@@ -141,16 +141,16 @@ def run(
             return _run_in_several_processes(given, devices)
         printer = Printer(json=json, quiet=quiet or processes.rank > 0)
         results: list[RunResult] = []
-        with temporary_cache(no_cache), open_row_store() as store, processes.connected():
+        with temporary_cache(no_cache), store_warnings(), processes.connected():
             for name in models:
                 with printer.progress() as progress:
-                    loaded = load_model(name, device=processes.device(device))
-                    result = evaluate(loaded, run_config, progress=progress.update, store=store, processes=processes)
+                    result = evaluate(
+                        name, run_config, device=processes.device(device), progress=progress.update, processes=processes
+                    )
                 if processes.rank > 0:
                     continue  # the first process writes and prints what all of them have
                 folder = _folder(output, result, several=len(models) > 1)
-                write_results(result, folder)
-                write_figures(result, loaded_tasks, folder)
+                write_run(result, run_config, folder)
                 printer.say(f"results in {folder}")
                 if sender:
                     _track(printer, sender, result, infos, folder)

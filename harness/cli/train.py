@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ from harness.cli.printing import Printer, ProgressBar, warn
 
 if TYPE_CHECKING:
     from harness.model import ModelCard
-    from harness.tracking.training import Status, TrainingLogger
+    from harness.tracking.training import TrainingLogger
     from harness.training.loop import TrainingStep
     from harness.training.train import Trained
 
@@ -52,31 +53,31 @@ def train(
     Example:
         harness train --model sutlm-tiny --output out/tiny --set training.mixture.ast=2
     """
-    from harness.config import merge, parse_settings, plain
-    from harness.model import read_card
-    from harness.training.train import train_model, training_card
+    from harness.by_name import train as train_by_name
+    from harness.config import parse_settings, plain
 
-    asked = {"steps": steps, "batch_tokens": batch_tokens, "seed": seed}
-    changes = merge(parse_settings(settings or ()), {"training": {k: v for k, v in asked.items() if v is not None}})
-    card = training_card(read_card(model), corpus=corpus, settings=changes)
     printer = Printer(json=json, quiet=quiet)
-    logger = None if no_tracking else _training_logger(card)
-    try:
+    with _TrackedTraining(wanted=not no_tracking) as tracked:
         with printer.progress() as progress:
-            trained = train_model(
-                card,
-                output=Path(output) if output else None,
+
+            def report(step: TrainingStep) -> None:
+                _report(step, progress)
+                tracked.log(step)
+
+            trained = train_by_name(
+                model,
+                corpus=corpus,
+                steps=steps,
+                batch_tokens=batch_tokens,
+                seed=seed,
+                settings=parse_settings(settings or ()),
+                output=output,
                 device=device,
-                on_step=lambda step: _report(step, progress, logger),
+                on_start=tracked.start,
+                on_step=report,
                 progress=progress.update,
             )
-    except BaseException:
-        if logger:
-            _close(logger, "FAILED")
-        raise
-    if logger:
-        _register_trained(printer, logger, card, trained)
-        _close(logger)
+        tracked.register(printer, trained)
     printer.data(plain(trained))
     _remark(printer, model, trained)
 
@@ -96,48 +97,63 @@ def _remark(printer: Printer, model: str, trained: Trained) -> None:
     printer.say(f"evaluate it with: harness run --model {runnable_as(model, trained)} --tasks cra")
 
 
-def _report(step: TrainingStep, progress: ProgressBar, logger: TrainingLogger | None) -> None:
+def _report(step: TrainingStep, progress: ProgressBar) -> None:
     dev = "".join(f" {k} {v:.3f}" for k, v in step.dev.items())
     detail = f"loss {step.loss:.3f}{dev} {step.tokens_per_s:,.0f} tokens/s"
     progress.update("training", step.step, step.steps, detail)
-    if logger:
-        logged = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_s")
-        logger.log(step.step, {**{name: getattr(step, name) for name in logged}, **step.dev})
 
 
-def _register_trained(printer: Printer, logger: TrainingLogger, card: ModelCard, trained: Trained) -> None:
-    """With `logging.registry`, the checkpoint becomes a version of its card's name."""
-    from harness.tracking.config import load_tracking_config
+class _TrackedTraining:
+    """The run of a training in MLflow, where it is wanted: whatever fails there is a warning."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted = wanted
+        self._card: ModelCard | None = None
+        self._logger: TrainingLogger | None = None
+
+    def __enter__(self) -> _TrackedTraining:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._logger:
+            with _failures_as_warnings():
+                self._logger.close("FINISHED" if kind is None else "FAILED")
+
+    def start(self, card: ModelCard) -> None:
+        """Opens the run of the card that will be trained."""
+        if self._wanted:
+            from harness.tracking.config import load_tracking_config
+            from harness.tracking.training import card_logger
+
+            self._card = card
+            with _failures_as_warnings():
+                self._logger = card_logger(load_tracking_config(), card)
+
+    def log(self, step: TrainingStep) -> None:
+        """Sends the numbers of a step."""
+        if self._logger:
+            logged = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_s")
+            self._logger.log(step.step, {**{name: getattr(step, name) for name in logged}, **step.dev})
+
+    def register(self, printer: Printer, trained: Trained) -> None:
+        """With `logging.registry`, makes the checkpoint a version of its card's name."""
+        from harness.tracking.config import load_tracking_config
+
+        if not self._logger or not self._card or not load_tracking_config().logging.registry:
+            return
+        from harness.model import adapter_registry
+
+        card = replace(self._card, checkpoint=str(trained.checkpoint.absolute()), sha256=trained.sha256)
+        fingerprint = adapter_registry().load(card.adapter)(card, device="cpu").fingerprint
+        with _failures_as_warnings():
+            printer.say(f"registered as {self._logger.register(card, fingerprint=fingerprint)}")
+
+
+@contextmanager
+def _failures_as_warnings() -> Iterator[None]:
     from harness.tracking.storage import TrackingError
 
-    if not load_tracking_config().logging.registry:
-        return
-    from harness.model import adapter_registry
-
-    card = replace(card, checkpoint=str(trained.checkpoint.absolute()), sha256=trained.sha256)
-    fingerprint = adapter_registry().load(card.adapter)(card, device="cpu").fingerprint
     try:
-        printer.say(f"registered as {logger.register(card, fingerprint=fingerprint)}")
+        yield
     except TrackingError as error:
         warn(error)
-
-
-def _close(logger: TrainingLogger, status: Status = "FINISHED") -> None:
-    from harness.tracking.storage import TrackingError
-
-    try:
-        logger.close(status)
-    except TrackingError as error:
-        warn(error)
-
-
-def _training_logger(card: ModelCard) -> TrainingLogger | None:
-    from harness.tracking.config import load_tracking_config
-    from harness.tracking.storage import TrackingError
-    from harness.tracking.training import card_logger
-
-    try:
-        return card_logger(load_tracking_config(), card)
-    except TrackingError as error:
-        warn(error)
-        return None

@@ -15,7 +15,7 @@ from harness.config import build, digest, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.engine.distributed import ALONE, Processes
 from harness.engine.scoring import Scorer
-from harness.errors import ConfigError, TaskError, UsageError
+from harness.errors import ConfigError, OptionError, TaskError, UsageError
 from harness.evaluation.resume import (
     StepProgress,
     answer_all,
@@ -49,6 +49,9 @@ class RunConfig:
         seed: of every draw.
         batch_tokens: tokens per batch; has no effect on results.
         settings: options of tasks by task name, as `--set` gave them.
+
+    Raises:
+        OptionError: if there is no task, or a value is of the wrong type or out of range.
     """
 
     tasks: tuple[str, ...]
@@ -58,6 +61,20 @@ class RunConfig:
     seed: int = 0
     batch_tokens: int = 8192
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tasks, tuple) or not self.tasks or not all(isinstance(t, str) for t in self.tasks):
+            raise OptionError(f"'tasks' is a tuple of at least one name; found {self.tasks!r}.")
+        for name, optional, least in (("limit", True, 1), ("seed", False, None), ("batch_tokens", False, 1)):
+            value = getattr(self, name)
+            if not (optional and value is None) and (type(value) is not int or (least is not None and value < least)):
+                kind = "an integer" if least is None else f"an integer of at least {least}"
+                raise OptionError(f"'{name}' is {kind}{', or None' if optional else ''}; found {value!r}.")
+        for name in ("corpus", "split"):
+            if not isinstance(getattr(self, name), str | None):
+                raise OptionError(f"'{name}' is a name, or None; found {getattr(self, name)!r}.")
+        if not isinstance(self.settings, Mapping):
+            raise OptionError(f"'settings' gives options by task name; found {self.settings!r}.")
 
 
 def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, tuple[AnyTask, Any]]:

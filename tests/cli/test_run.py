@@ -38,10 +38,11 @@ def test_full_scores_is_an_option_of_the_tasks_that_have_it():
         (["--model", "sutlm-tiny", "--tasks", "cra", "--set", "cra.nn=3"], "unknown key 'nn'"),
         (["--model", "sutlm-tiny", "--tasks", "cra", "--set", "cra.n"], "write it as key.subkey=value"),
         (["--model", "sutlm-tiny", "--tasks", "slue_ner", "--full-scores"], "--full-scores"),
+        (["--model", "sutlm-tiny", "--tasks", "cra", "--output", __file__], f"{__file__} is a file."),
     ],
 )
 def test_a_mistake_is_found_before_a_model_is_loaded(words, message, monkeypatch, capsys):
-    monkeypatch.setattr("harness.model.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("harness.by_name.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     assert main(["run", *words]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
