@@ -16,7 +16,6 @@ import numpy as np
 from transformers import OPTConfig, OPTForCausalLM
 
 from harness.corpora.corpus import open_corpus
-from harness.engine.scoring import Scorer
 from harness.evaluation.resume import answer_all, request_digests
 from harness.evaluation.store import RowSet, RowStore, StoredRow
 from harness.model import load_model
@@ -64,7 +63,7 @@ def overhead(card: str, limit: int, folder: Path) -> str:
     model.prepare([s for r in requests for s in (*r.prompt, *r.pool)])
     start = time.perf_counter()
     with TimedStore(folder / "run.sqlite3") as store:
-        answer_all(Scorer(model, batch_tokens=8192), requests, key=KEY, store=store)
+        answer_all(model, requests, key=KEY, store=store)
     total = time.perf_counter() - start
     what = f"CRA of {card}, {limit} prompts, 4 directions: {len(requests)} rows"
     return f"| {what} | {total:.2f} | {store.seconds:.3f} | {store.seconds / total:.1%} |"
@@ -93,7 +92,7 @@ def start_up(num_rows: int, num_candidates: int, folder: Path) -> str:
         store.put(KEY, rows)
     start, cpu = time.perf_counter(), time.process_time()
     with RowStore(path) as store:
-        found = answer_all(Scorer(model), requests, key=KEY, store=store)
+        found = answer_all(model, requests, key=KEY, store=store)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     if list(found) != list(rows):
         raise SystemExit("rows were lost")

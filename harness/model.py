@@ -115,9 +115,10 @@ class Model(Protocol):
     """A loaded checkpoint. Made by an adapter's `MODEL(card, device=…)`."""
 
     card: ModelCard
-    #: Digest of weights, tokenizers and all else that can change a number.
+    #: Digest of weights, tokenizers, computation type and all else that can change a number.
     fingerprint: str
     modalities: frozenset[Modality]
+    #: Where tensors are put: a name that torch knows, or a `torch.device`.
     device: Any
     #: Longest sequence in tokens.
     max_length: int
@@ -243,6 +244,8 @@ def check_device(device: str) -> None:
     Raises:
         DeviceError: if it is not the name of a device, or this machine does not have it.
     """
+    if device == "cpu":
+        return
     import torch
 
     try:

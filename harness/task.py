@@ -100,6 +100,11 @@ class Request:
     ranking: Ranking | None = None
 
 
+def prior_ids(requests: Sequence[Request]) -> frozenset[str]:
+    """The requests that others are ranked against, by id."""
+    return frozenset(s.prior for r in requests if r.ranking for s in r.ranking.scores if s.prior)
+
+
 @dataclass(frozen=True)
 class Loglikelihoods:
     """The answer to a request, in the order of `chosen`.

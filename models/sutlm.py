@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 from harness.config import STRICT, build, digest
-from harness.engine.kv_cache import KVCache, read_rows
 from harness.errors import SegmentError, UnitSystemError
 from harness.model import Hidden, ModelCard
 from harness.segments import AudioSpan, Modality, Prompt, Segment, Speech, Text, UnitSpan
-from harness.training.checkpoint import load_checkpoint
-from harness.training.vocabulary import EOS, START, SWITCH_TO
+from harness.training.checkpoint_folder import CheckpointFolder
+from harness.training.vocabulary import EOS, START, SWITCH_TO, Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import OPTForCausalLM
+
+    from harness.engine.kv_cache import KVCache
+    from harness.training.checkpoint import Tokenizers
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -33,8 +38,12 @@ class SutlmOptions:
 class Sutlm:
     """OPT-style decoder over one vocabulary of unit and text subwords; sequences as in `harness.training`.
 
+    Files are hashed and checked at once. Decoder and tokenizers are built when they are first needed: where all answers
+    are stored already, they are not, and neither torch nor transformers is imported.
+
     Raises:
-        CheckpointError: if weights or tokenizers are absent, altered or refused.
+        CheckpointError: if weights or tokenizers are absent, altered or refused; if the weights do not fit the
+            architecture, when the decoder is built.
     """
 
     #: `harness train` writes checkpoints that this adapter loads.
@@ -43,33 +52,52 @@ class Sutlm:
     end: int | None = EOS
 
     def __init__(self, card: ModelCard, *, device: str = "cpu") -> None:
-        options = build(SutlmOptions, card.options, where=f"card '{card.name}': options")
-        checkpoint = load_checkpoint(card.require_checkpoint(), sha256=card.sha256)
-        self.card = card
-        self.device = torch.device(device)
-        self.module = checkpoint.model.to(self.device, getattr(torch, options.dtype))
-        self.module.config.dtype = self.module.dtype
-        self.tokenizers = checkpoint.tokenizers
-        self.vocabulary = checkpoint.tokenizers.vocabulary
+        self._options = build(SutlmOptions, card.options, where=f"card '{card.name}': options")
+        self._checkpoint = checkpoint = CheckpointFolder.open(card.require_checkpoint(), sha256=card.sha256)
+        self.card, self.device = card, device
         self.max_length = checkpoint.architecture.context
         # Architecture is implied by the weights' names and shapes, except for the number of heads.
         self.fingerprint = digest(
             {
                 "adapter": "sutlm/1",
                 "weights": checkpoint.weights_sha256,
-                "tokenizers": self.tokenizers.digest,
+                "tokenizers": checkpoint.tokenizers_digest,
                 "heads": checkpoint.architecture.num_heads,
-                **({} if options.dtype == "float32" else {"dtype": options.dtype}),
+                **({} if self._options.dtype == "float32" else {"dtype": self._options.dtype}),
             }
         )
         self._units: dict[AudioSpan, UnitSpan] = {}
+
+    @cached_property
+    def tokenizers(self) -> Tokenizers:
+        """The speech and text tokenizers."""
+        from harness.training.checkpoint import Tokenizers
+
+        return Tokenizers.load(self._checkpoint.path)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Id ranges of specials, unit and text subwords."""
+        return self.tokenizers.vocabulary
+
+    @cached_property
+    def module(self) -> OPTForCausalLM:
+        """The decoder, on the device and in the type of the card."""
+        import torch
+
+        from harness.training.checkpoint import load_decoder
+
+        decoder = load_decoder(self._checkpoint, self.vocabulary.size)
+        decoder.to(torch.device(self.device), getattr(torch, self._options.dtype))
+        decoder.config.dtype = decoder.dtype
+        return decoder
 
     def prepare(self, segments: Sequence[Segment]) -> None:
         """Encodes the audio of all segments at once, each file whole."""
         spans = list(dict.fromkeys(s.audio for s in segments if isinstance(s, Speech) and s.units is None and s.audio))
         todo = [span for span in spans if span not in self._units]
         if todo:
-            units = self.tokenizers.speech.encode(todo, device=str(self.device))
+            units = self.tokenizers.speech.encode(todo, device=self.device)
             self._units.update(zip(todo, units, strict=True))
 
     def encode_prompt(self, prompt: Prompt, target: Modality) -> list[int]:
@@ -122,6 +150,8 @@ class Sutlm:
         self, ids: Tensor, *, lengths: Tensor | None = None, past: KVCache | None = None, use_cache: bool = False
     ) -> Hidden:
         """Final hidden states of right-padded `(batch, time)` ids."""
+        from harness.engine.kv_cache import read_rows
+
         return read_rows(self.module.model.decoder, ids, lengths=lengths, past=past, use_cache=use_cache)
 
     def logits(self, states: Tensor) -> Tensor:

@@ -88,7 +88,13 @@ def readme_commands():
     return [shlex.split(line)[1:] for line in lines if line.startswith("harness ")]
 
 
-@pytest.mark.parametrize("command", readme_commands(), ids=" ".join)
+def marked(command):
+    """An evaluation from a path takes as long as one by name, and does the same after the task is found."""
+    by_path = any(word.endswith(".py:TASK") for word in command)
+    return pytest.param(command, id=" ".join(command), marks=[pytest.mark.slow] if by_path else [])
+
+
+@pytest.mark.parametrize("command", map(marked, readme_commands()))
 def test_the_commands_of_its_readme_work(plugin, elsewhere, command):
     shutil.copytree(plugin / "source", elsewhere, dirs_exist_ok=True)
     quiet = ["--no-tracking"] if command[0] == "run" else []

@@ -24,7 +24,7 @@ from harness.engine.memory import logit_rows, pass_tokens, smaller_batch, to_dev
 from harness.engine.work import Work
 from harness.errors import OptionError
 from harness.model import Model
-from harness.task import Answer, Loglikelihoods, Request, Unscorable
+from harness.task import Answer, Loglikelihoods, Request, Unscorable, prior_ids
 
 
 class Scorer:
@@ -293,11 +293,6 @@ def _prefixes(jobs: NDArray[np.int64], starts: NDArray[np.int64], prompts: Seque
     """The range of tokens under each prompt; `starts` has one entry per row and the end."""
     firsts = np.append(np.flatnonzero(np.diff(jobs, prepend=-1)), len(jobs))
     return [Prefix(int(starts[a]), int(starts[b]), prompts[jobs[a]]) for a, b in pairwise(firsts)]
-
-
-def prior_ids(requests: Sequence[Request]) -> frozenset[str]:
-    """The requests that others are ranked against, by id."""
-    return frozenset(s.prior for r in requests if r.ranking for s in r.ranking.scores if s.prior)
 
 
 def _unscorable(prompt: int, num_tokens: NDArray[np.int64], max_length: int) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 from harness.config import build, digest, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.engine.distributed import ALONE, Processes
-from harness.engine.scoring import Scorer
 from harness.errors import ConfigError, OptionError, TaskError, UsageError
 from harness.evaluation.resume import (
     StepProgress,
@@ -250,9 +249,10 @@ def _run_likelihoods(session: _Session, task: Task[OptionsT, ExampleT], options:
     requests = task.requests(examples, options, modalities=model.modalities)
     protocol = _protocol(session, task, options, examples)
     rows = answer_all(
-        Scorer(model, batch_tokens=session.batch_tokens),
+        model,
         requests,
         key=_row_set(session, protocol, scoring_version(model)),
+        batch_tokens=session.batch_tokens,
         store=session.store,
         processes=session.processes,
         report=session.report(task.info.name),

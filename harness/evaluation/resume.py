@@ -9,20 +9,23 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.config import digest, plain
 from harness.engine.distributed import ALONE, Processes
-from harness.engine.scoring import Scorer, prior_ids
 from harness.engine.source import source_digest
 from harness.engine.work import Work
 from harness.errors import TaskError
 from harness.evaluation.store import RowSet, RowStore, StoredRow
 from harness.model import Model
-from harness.task import Answer, Procedure, Record, Request
+from harness.task import Answer, Procedure, Record, Request, prior_ids
+
+if TYPE_CHECKING:
+    from harness.engine.scoring import Scorer
 
 #: Called with how many items are done, and how many there are.
 StepProgress = Callable[[int, int], None]
@@ -32,20 +35,26 @@ _TOKENS_RANKED, _TOKENS_IN_FULL = 6, 24
 
 
 def answer_all(
-    scorer: Scorer,
+    model: Model,
     requests: Sequence[Request],
     *,
     key: RowSet,
+    batch_tokens: int = 8192,
+    prune: bool = True,
     store: RowStore | None = None,
     processes: Processes = ALONE,
     report: StepProgress | None = None,
 ) -> dict[str, StoredRow]:
     """The row of every request by id, in their order; the same in every process.
 
+    Where the store holds every row, the model's decoder is not asked for: it need not be built.
+
     Args:
-        scorer: computes what is not known.
+        model: computes what is not known.
         requests: those that others are ranked against come before them.
         key: what the rows are stored under.
+        batch_tokens: tokens held at once, the same in all processes; has no effect on results beyond rounding.
+        prune: whether candidates may stay unfinished where only ranks are wanted.
         store: where rows are looked up and stored as they are found.
         processes: connected, if several.
         report: called with what is in the store from the start and what this process adds.
@@ -54,20 +63,23 @@ def answer_all(
         StoreError: if the store cannot be used.
         HarnessError: as the scorer does.
     """
-    digests = request_digests(requests, prune=scorer.prune)
+    digests = request_digests(requests, prune=prune)
     own = store.get(key, digests) if store and processes.local_rank == 0 else {}
     known = _merged(processes.gather(own))
-    scorer.batch_tokens = min(processes.gather(scorer.batch_tokens))
     awaited = prior_ids(requests)
-    blocks = _blocks(requests, awaited, scorer)
-    todo = [block for block in blocks if any(r.id not in known for r in block)]
-    _prepare(scorer.model, [r for block in todo for r in block], processes)
+    todo = [b for b in _blocks(requests, awaited, batch_tokens, prune=prune) if any(r.id not in known for r in b)]
     mine = _share(todo, awaited, processes)
     before = len(requests) - sum(map(len, todo))
     done, total = before, before + sum(map(len, mine))
     if report and done:
         report(done, total)
     found: dict[str, StoredRow] = {}
+    if todo:
+        _prepare(model, [r for block in todo for r in block], processes)
+    if mine:
+        from harness.engine.scoring import Scorer  # takes seconds to import
+
+        scorer = Scorer(model, batch_tokens=batch_tokens, prune=prune)
     for block in mine:
         priors = answers({i: row for i in awaited if (row := found.get(i) or known.get(i))})
         rows = _answer_block(scorer, block, priors, digests)
@@ -168,15 +180,21 @@ def request_digests(requests: Sequence[Request], *, prune: bool) -> dict[str, st
 
 
 def scoring_version(model: Model) -> str:
-    """Digest of the code that computes answers, and of the precision in which it does."""
-    return digest([source_digest(), str(getattr(model.module, "dtype", None))])
+    """Digest of the code that computes answers: the engine, the model's adapter, torch and transformers."""
+    libraries = [version("torch"), version("transformers")]
+    return digest([source_digest(), _sources(type(model)), libraries])
 
 
 def procedure_version(task: Procedure[Any, Any], model: Model) -> str:
-    """Digest of the code that computes a procedure's records: its class and what that inherits, and the engines."""
-    modules = dict.fromkeys(c.__module__ for c in type(task).__mro__)
+    """Digest of the code that computes a procedure's records: its class, and what computes answers."""
+    return digest([_sources(type(task)), scoring_version(model)])
+
+
+def _sources(kind: type) -> list[str]:
+    """The source of the modules that a class and what it inherits are from."""
+    modules = dict.fromkeys(c.__module__ for c in kind.__mro__)
     own = [Path(str(sys.modules[m].__file__)) for m in modules if m.partition(".")[0] not in sys.stdlib_module_names]
-    return digest([[path.read_text("utf-8") for path in own], scoring_version(model)])
+    return [path.read_text("utf-8") for path in own]
 
 
 def _answer_block(
@@ -188,15 +206,17 @@ def _answer_block(
     return {r.id: StoredRow(digests[r.id], a, {} if i else work) for i, (r, a) in enumerate(answered)}
 
 
-def _blocks(requests: Sequence[Request], awaited: frozenset[str], scorer: Scorer) -> list[list[Request]]:
+def _blocks(
+    requests: Sequence[Request], awaited: frozenset[str], batch_tokens: int, *, prune: bool
+) -> list[list[Request]]:
     """Consecutive requests that are computed, stored and shared out together: about a batch of one pool and kind."""
     blocks: list[list[Request]] = []
     last, tokens = None, 0
     for request in requests:
-        ranked = request.ranking is not None and scorer.prune
+        ranked = request.ranking is not None and prune
         kind = (id(request.pool), ranked, request.id if request.id in awaited else None)
         size = len(request.chosen) * (_TOKENS_RANKED if ranked else _TOKENS_IN_FULL)
-        if kind != last or tokens + size > scorer.batch_tokens:
+        if kind != last or tokens + size > batch_tokens:
             blocks.append([])
             tokens = 0
         blocks[-1].append(request)

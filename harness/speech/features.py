@@ -6,15 +6,16 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
-import torchaudio
 from pydantic.dataclasses import dataclass
-from torch import Tensor
-from torchaudio.pipelines import Wav2Vec2Bundle
 
 from harness.config import STRICT, digest
 from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchaudio.pipelines import Wav2Vec2Bundle
 
 FeatureKind = Literal[
     "mfcc",
@@ -138,4 +139,6 @@ def extractor_digest(config: FeatureConfig, weights_sha256: str | None) -> str:
 
 def bundle_of(kind: str) -> Wav2Vec2Bundle:
     """Torchaudio's description of a self-supervised model."""
-    return cast(Wav2Vec2Bundle, getattr(torchaudio.pipelines, _BUNDLES[kind]))
+    from torchaudio import pipelines  # slow to import, and MFCC has no need of it
+
+    return cast("Wav2Vec2Bundle", getattr(pipelines, _BUNDLES[kind]))

@@ -1,19 +1,14 @@
-"""Codebooks: training, assignment, storage."""
+"""Codebooks: training, and assignment of frames to units."""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from harness.errors import CheckpointError, TokenizerError
+from harness.errors import TokenizerError
 
 _CHUNK_FRAMES = 16_384
 
@@ -75,28 +70,3 @@ def assign(features: Tensor, centroids: Tensor) -> Tensor:
             for chunk in torch.split(features, _CHUNK_FRAMES)
         ]
     )
-
-
-def centroids_digest(centroids: Tensor) -> str:
-    """SHA-256 of the centroids' shape and float32 bytes, in hexadecimal."""
-    array = centroids.detach().cpu().contiguous().numpy().astype("<f4")
-    return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()
-
-
-def save_centroids(centroids: Tensor, path: Path) -> None:
-    """Writes the centroids as safetensors."""
-    safetensors.torch.save_file({"centroids": centroids.contiguous()}, path)
-
-
-def load_centroids(path: Path) -> Tensor:
-    """Centroids `(n_clusters, dim)` written by `save_centroids`.
-
-    Raises:
-        CheckpointError: if the file is absent or is not such a file.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"There are no centroids at {path}.")
-    try:
-        return safetensors.torch.load_file(path)["centroids"]
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise CheckpointError(f"{path} does not hold centroids: {error}") from None

@@ -8,26 +8,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from harness.config import build, digest, file_digest, plain
+from harness.config import file_digest, plain
 from harness.errors import CheckpointError, SegmentError, TokenizerError, UnitSystemError
 from harness.files import write_json
 from harness.progress import ProgressCallback
 from harness.segments import AudioSpan, UnitSpan
 from harness.speech.audio import audio_info, check_span
 from harness.speech.cache import UnitCache
+from harness.speech.codebook import save_centroids
 from harness.speech.config import TokenizerConfig
 from harness.speech.extractor import load_extractor
 from harness.speech.features import Extractor, extractor_digest
-from harness.speech.kmeans import assign, centroids_digest, load_centroids, save_centroids, train_kmeans
+from harness.speech.kmeans import assign, train_kmeans
+from harness.speech.parts import TokenizerParts
 from harness.speech.reading import audio_batches, sample_frames
-from harness.speech.record import FORMAT, read_record
+from harness.speech.record import FORMAT
 from harness.speech.self_supervised import weights_path
 from harness.speech.units import UnitSubwords
 
-_DIGEST_LENGTH = 16
 _PACKAGES = ("torch", "torchaudio", "scikit-learn", "sentencepiece", "soundfile", "numpy")
 
 
@@ -76,9 +78,8 @@ class SpeechTokenizer:
         self.centroids = centroids
         self._subwords = subwords
         self.weights_sha256 = weights_sha256
-        extractor = extractor_digest(config.features, weights_sha256)
-        self.system = _short({"extractor": extractor, "centroids": centroids_digest(centroids)})
-        self.digest = _short({"system": self.system, "subwords": subwords.digest})
+        parts = TokenizerParts(config, centroids.detach().cpu().numpy(), subwords, weights_sha256)
+        self.system, self.digest, self._digests = parts.system, parts.digest, parts.digests
         self.rate_hz = config.features.frame_rate_hz
         self._extractors: dict[str, Extractor] = {}
 
@@ -229,7 +230,7 @@ class SpeechTokenizer:
     def save(self, folder: Path, *, trained_on: Mapping[str, Any] | None = None) -> None:
         """Writes `tokenizer.json`, `centroids.safetensors` and, unless subwords are `none`, `units.model`."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_centroids(self.centroids, folder / "centroids.safetensors")
+        save_centroids(self.centroids.detach().cpu().numpy(), folder / "centroids.safetensors")
         self._subwords.save(folder / "units.model")
         record = {
             "format": FORMAT,
@@ -238,12 +239,7 @@ class SpeechTokenizer:
             "vocab_size": self.vocab_size,
             "system": self.system,
             "digest": self.digest,
-            "digests": {
-                "weights": self.weights_sha256,
-                "extractor": extractor_digest(self.config.features, self.weights_sha256),
-                "centroids": centroids_digest(self.centroids),
-                "subwords": self._subwords.digest,
-            },
+            "digests": {"weights": self.weights_sha256, **self._digests},
             "trained_on": plain(dict(trained_on or {})),
             "versions": {package: version(package) for package in _PACKAGES},
         }
@@ -261,30 +257,9 @@ class SpeechTokenizer:
         Raises:
             CheckpointError: if a file is absent, of another format, or altered since it was saved.
         """
-        record = read_record(folder)
-        settings = dict(record["config"])
-        if weights is not None:
-            settings["features"] = {**settings["features"], "weights": weights}
-        config = build(TokenizerConfig, settings, where=str(folder / "tokenizer.json"))
-        model = None if config.subwords == "none" else folder / "units.model"
-        tokenizer = cls(
-            config,
-            load_centroids(folder / "centroids.safetensors"),
-            UnitSubwords.load(model, n_units=config.n_clusters),
-            weights_sha256=record["digests"]["weights"],
-        )
-        found = {
-            "extractor": extractor_digest(config.features, tokenizer.weights_sha256),
-            "centroids": centroids_digest(tokenizer.centroids),
-            "subwords": tokenizer._subwords.digest,
-        }
-        for part, value in found.items():
-            if value != record["digests"][part]:
-                raise CheckpointError(
-                    f"The tokenizer {folder} was altered: its {part} have the digest {value[:16]}, tokenizer.json says "
-                    f"{record['digests'][part][:16]}. Models trained with it would get wrong units; restore the folder."
-                )
-        return tokenizer
+        parts = TokenizerParts.load(folder, weights=weights)
+        centroids = torch.from_numpy(parts.centroids)
+        return cls(parts.config, centroids, parts.subwords, weights_sha256=parts.weights_sha256)
 
     def _extractor(self, device: str) -> Extractor:
         if device not in self._extractors:
@@ -315,7 +290,3 @@ def _cut(span: AudioSpan, whole: UnitSpan) -> UnitSpan:
 def _audio_digest(path: Path) -> str:
     audio_info(path)  # The clear errors: absent, empty, not audio.
     return file_digest(path)
-
-
-def _short(value: object) -> str:
-    return digest(value)[:_DIGEST_LENGTH]

@@ -19,20 +19,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
-from harness.config import build, digest, file_digest, plain
-from harness.errors import CheckpointError, UsageError
+from harness.config import digest, file_digest, plain
+from harness.errors import CheckpointError
 from harness.files import new_folder
 from harness.model import CARD
 from harness.speech.tokenizer import SpeechTokenizer
+from harness.training.checkpoint_folder import (
+    CONFIG,
+    FORMAT,
+    RECORD,
+    SPEECH,
+    TEXT,
+    WEIGHTS,
+    CheckpointFolder,
+    check_replaceable,
+)
 from harness.training.decoder import build_decoder, decoder_settings
 from harness.training.recipe import Architecture
 from harness.training.text_tokenizer import TextTokenizer
 from harness.training.vocabulary import Vocabulary
 
-WEIGHTS, TEXT, SPEECH, RECORD = "model.safetensors", "text.model", "speech", "sutlm.json"
-#: The configuration of the decoder, for transformers.
-CONFIG = "config.json"
-_FORMAT = 1
 #: What `config.json` may say without another number coming out.
 _IRRELEVANT = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 
@@ -113,7 +119,7 @@ def save_checkpoint(
         tokenizers = Tokenizers.load(part)
         _write(part / CONFIG, huggingface_config(architecture, tokenizers.vocabulary.size, dtype=dtype))
         content = {"architecture": plain(architecture), "tokenizers": tokenizers.digest, "record": record}
-        _write(part / RECORD, {"format": _FORMAT, **content})
+        _write(part / RECORD, {"format": FORMAT, **content})
     return sha256
 
 
@@ -127,23 +133,6 @@ def huggingface_config(architecture: Architecture, vocab_size: int, *, dtype: st
     return {**kind, **decoder_settings(architecture, vocab_size)}
 
 
-def check_replaceable(folder: Path) -> None:
-    """Makes sure that writing a checkpoint to `folder` destroys nothing but an older checkpoint.
-
-    Raises:
-        UsageError: if it is a file, or a folder that holds anything without being a checkpoint.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder for the checkpoint.")
-    if any(folder.iterdir()) and not ((folder / WEIGHTS).is_file() and (folder / RECORD).is_file()):
-        raise UsageError(
-            f"{folder} is not empty and holds no checkpoint ({WEIGHTS} with {RECORD}), so it is not replaced; name "
-            "another folder, or empty it first."
-        )
-
-
 def load_checkpoint(folder: Path, *, sha256: str | None = None) -> Checkpoint:
     """Reads a checkpoint folder.
 
@@ -151,45 +140,22 @@ def load_checkpoint(folder: Path, *, sha256: str | None = None) -> Checkpoint:
         CheckpointError: if a file is absent, the weights are not safetensors of this architecture, `sha256` differs,
             `config.json` is of another decoder, or the tokenizers are not those that the weights were trained with.
     """
-    if not (folder / WEIGHTS).is_file():
-        pickles = [p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
-        why = f" It holds {pickles[0]}, but pickles are refused: convert it to safetensors." if pickles else ""
-        raise CheckpointError(f"{folder} holds no {WEIGHTS}.{why}")
-    found = file_digest(folder / WEIGHTS)
-    if sha256 and sha256 != found:
-        raise CheckpointError(
-            f"{folder / WEIGHTS} has SHA-256 {found}, its card says {sha256}; fetch or train it again."
-        )
-    if not (folder / RECORD).is_file():
-        raise CheckpointError(f"{folder} holds no {RECORD}, which says the architecture of the weights.")
-    content = _read_record(folder / RECORD)
-    architecture = build(Architecture, content["architecture"], where=str(folder / RECORD))
+    opened = CheckpointFolder.open(folder, sha256=sha256)
     tokenizers = Tokenizers.load(folder)
-    # Checkpoints made before the digest was recorded have none.
-    if content.get("tokenizers", tokenizers.digest) != tokenizers.digest:
-        raise CheckpointError(
-            f"The tokenizers in {folder} ({SPEECH}/, {TEXT}) have the digest {tokenizers.digest[:16]}, but its weights "
-            f"were trained with {content['tokenizers'][:16]}: the same ids would mean something else. Restore the "
-            "folder or train it again."
-        )
-    model = build_decoder(architecture, tokenizers.vocabulary.size, seed=0)
-    load_weights(model, folder / WEIGHTS)
-    _check_config(folder, model.config)
-    return Checkpoint(model.eval(), tokenizers, architecture, found)
+    model = load_decoder(opened, tokenizers.vocabulary.size)
+    return Checkpoint(model, tokenizers, opened.architecture, opened.weights_sha256)
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        content = dict(json.loads(path.read_text("utf-8")))
-        form, _ = content["format"], content["architecture"]
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is damaged; restore the checkpoint or train it again.") from None
-    if form != _FORMAT:
-        raise CheckpointError(
-            f"{path} is of format {form!r}, and this version of the harness reads format {_FORMAT}; it was written by "
-            "another version: install that one, or train the checkpoint again."
-        )
-    return content
+def load_decoder(folder: CheckpointFolder, vocab_size: int) -> OPTForCausalLM:
+    """The decoder of a checkpoint whose tokenizers make `vocab_size` ids; in float32 on the CPU, ready to evaluate.
+
+    Raises:
+        CheckpointError: if the weights are not of this architecture, or `config.json` is of another decoder.
+    """
+    model = build_decoder(folder.architecture, vocab_size, seed=0)
+    load_weights(model, folder.path / WEIGHTS)
+    _check_config(folder.path, model.config)
+    return model.eval()
 
 
 def _check_config(folder: Path, expected: OPTConfig) -> None:

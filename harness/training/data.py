@@ -13,7 +13,8 @@ from harness.files import lock_of, new_folder
 from harness.progress import ProgressCallback
 from harness.segments import AudioSpan
 from harness.speech.tokenizer import SpeechTokenizer
-from harness.training.checkpoint import SPEECH, TEXT, Tokenizers
+from harness.training.checkpoint import Tokenizers
+from harness.training.checkpoint_folder import SPEECH, TEXT
 from harness.training.formats import PairedUtterance
 from harness.training.recipe import TokenizersConfig
 from harness.training.text_tokenizer import train_text_tokenizer

@@ -14,15 +14,8 @@ from harness.engine.distributed import ALONE, Processes
 from harness.errors import ConfigError, UsageError
 from harness.model import ModelCard, adapter_registry, check_device, read_card
 from harness.progress import ProgressCallback
-from harness.training.checkpoint import (
-    RECORD,
-    WEIGHTS,
-    Tokenizers,
-    check_replaceable,
-    load_checkpoint,
-    load_weights,
-    save_checkpoint,
-)
+from harness.training.checkpoint import Tokenizers, load_checkpoint, load_weights, save_checkpoint
+from harness.training.checkpoint_folder import RECORD, WEIGHTS, check_replaceable
 from harness.training.data import open_splits, pair, prepare_tokenizers
 from harness.training.formats import Formatter, PairedUtterance
 from harness.training.loop import Trainer, TrainingStep, deciding

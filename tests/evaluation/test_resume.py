@@ -15,9 +15,15 @@ import yaml
 from harness.cli.main import main
 from harness.config import plain
 from harness.engine.distributed import Processes
-from harness.engine.scoring import Scorer
 from harness.evaluation.evaluate import RunConfig, evaluate
-from harness.evaluation.resume import _share, answer_all, procedure_version, request_digests, total_work
+from harness.evaluation.resume import (
+    _share,
+    answer_all,
+    procedure_version,
+    request_digests,
+    scoring_version,
+    total_work,
+)
 from harness.evaluation.store import RowSet, RowStore
 from harness.model import ModelCard
 from harness.results import summary
@@ -165,19 +171,37 @@ def test_full_answers_and_ranks_are_not_confused():
 
 def test_unscorable_requests_are_kept_too(store):
     long = Request("long", (Text("p" * 2000),), "text", "text", POOL, (0, 1, 2))
-    found = answer_all(Scorer(TinyDecoder()), [PRIOR, long], key=KEY, store=store)
+    found = answer_all(TinyDecoder(), [PRIOR, long], key=KEY, store=store)
     assert isinstance(found["long"].answer, Unscorable)
     used = TinyDecoder()
-    scorer, before = Scorer(used), used.calls
-    assert answer_all(scorer, [PRIOR, long], key=KEY, store=store)["long"] == found["long"]
+    before = used.calls
+    assert answer_all(used, [PRIOR, long], key=KEY, store=store)["long"] == found["long"]
     assert used.calls == before
+
+
+class Unbuilt:
+    """A model that can say who it is and nothing else."""
+
+    fingerprint = "f"
+
+    def __getattr__(self, name):
+        raise AssertionError(f"{name} was asked for")
+
+
+def test_stored_answers_need_no_decoder(store):
+    found = answer_all(TinyDecoder(), [PRIOR, RANKED], key=KEY, store=store)
+    again = answer_all(Unbuilt(), [PRIOR, RANKED], key=KEY, store=store)
+    assert repr(again) == repr(found)
+    assert again.keys() == {"prior", RANKED.id}
+    with pytest.raises(AssertionError, match="was asked for"):
+        answer_all(Unbuilt(), [PRIOR, RANKED], key=replace(KEY, fingerprint="another"), store=store)
 
 
 def test_work_of_a_resumed_run_is_that_of_the_whole(store):
     requests = [PRIOR, *(replace(RANKED, id=f"r{i}") for i in range(9))]
-    whole = answer_all(Scorer(TinyDecoder(), batch_tokens=30), requests, key=KEY)
-    answer_all(Scorer(TinyDecoder(), batch_tokens=30), requests[:5], key=KEY, store=store)
-    resumed = answer_all(Scorer(TinyDecoder(), batch_tokens=30), requests, key=KEY, store=store)
+    whole = answer_all(TinyDecoder(), requests, key=KEY, batch_tokens=30)
+    answer_all(TinyDecoder(), requests[:5], key=KEY, batch_tokens=30, store=store)
+    resumed = answer_all(TinyDecoder(), requests, key=KEY, batch_tokens=30, store=store)
     assert total_work(resumed.values()) == total_work(whole.values())
     assert total_work(whole.values())["pairs"] == 3 + 9 * 2
     assert total_work(whole.values())["shared_prefix"] is True
@@ -247,6 +271,7 @@ def written(folder):
     return (folder / "results.json").read_bytes(), (folder / "items" / "cra.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_kill_9_and_the_same_command_end_with_the_same_bytes(commands, expected, tmp_path):
     stdout, results, num_calls = expected
     killed = commands.run(tmp_path / "out", kill_at=num_calls * 3 // 4, seconds=0.05)
@@ -288,6 +313,19 @@ def test_cache_is_listed_and_cleared(commands, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("removed 14 rows")
     assert main(["cache", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
+
+
+def test_the_version_of_answers_is_that_of_adapter_and_libraries(tmp_path, monkeypatch):
+    (tmp_path / "own_adapter.py").write_text("class Own:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = importlib.import_module("own_adapter").Own()
+    before = scoring_version(own)
+    assert scoring_version(own) == before != scoring_version(TinyDecoder())
+    (tmp_path / "own_adapter.py").write_text("class Own:\n    temperature = 2\n")
+    assert scoring_version(own) != before
+    (tmp_path / "own_adapter.py").write_text("class Own:\n    pass\n")
+    monkeypatch.setattr("harness.evaluation.resume.version", lambda package: "0")
+    assert scoring_version(own) != before
 
 
 def test_records_of_a_procedure_are_those_of_its_code_and_of_what_it_inherits(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,18 @@ def model(slice_folder, trained):
 @pytest.fixture(scope="session")
 def corpus(slice_folder):
     return open_corpus(str(slice_folder / "train.jsonl"), "test")
+
+
+def test_the_decoder_is_built_when_it_is_first_needed(slice_folder, trained):
+    code = (
+        "import sys; from harness.model import load_model\n"
+        f"model = load_model({str(slice_folder / 'toy.yaml')!r})\n"
+        "print(model.fingerprint, model.max_length, {'torch', 'transformers'} & set(sys.modules))\n"
+        "print(type(model.module).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = load_model(str(slice_folder / "toy.yaml"))
+    assert done.stdout.splitlines() == [f"{loaded.fingerprint} {loaded.max_length} set()", "OPTForCausalLM"]
 
 
 @pytest.fixture

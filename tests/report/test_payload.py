@@ -54,6 +54,7 @@ class TestItems:
         assert columns["failed"]["values"][1] is None
         assert columns["ranks.pmi.rank"]["values"][0] is None
 
+    @pytest.mark.slow
     def test_four_models_with_two_thousand_items_stay_below_two_megabytes(self):
         many = [drawn(f"model-{k}", skill=0.2 * k, num=1000, draw=k) for k in range(4)]
         whole = page(many)
