@@ -94,7 +94,7 @@ def marked(command):
     return pytest.param(command, id=" ".join(command), marks=[pytest.mark.slow] if by_path else [])
 
 
-@pytest.mark.parametrize("command", map(marked, readme_commands()))
+@pytest.mark.parametrize("command", [marked(command) for command in readme_commands()])
 def test_the_commands_of_its_readme_work(plugin, elsewhere, command):
     shutil.copytree(plugin / "source", elsewhere, dirs_exist_ok=True)
     quiet = ["--no-tracking"] if command[0] == "run" else []
