@@ -1,4 +1,6 @@
+import json
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -200,6 +202,18 @@ def test_shipped_checkpoints_are_folders_of_transformers(name):
     with torch.inference_mode():
         assert torch.equal(theirs(input_ids=ids).logits, ours.module(input_ids=ids).logits)
     assert not any(found.values()), found
+
+
+@pytest.mark.parametrize("name", shipped_folders())
+def test_the_folder_of_a_shipped_checkpoint_is_a_model_itself(name):
+    """As training writes it: the card beside the weights says what the shipped one does, but for where they lie."""
+    shipped = read_card(name)
+    found = read_card(str(shipped.checkpoint_path))
+    assert found.require_checkpoint().resolve() == shipped.checkpoint_path.resolve()
+    same = {"folder": shipped.folder, "checkpoint": shipped.checkpoint, "source": shipped.source}
+    assert replace(found, **same, with_corpus=shipped.with_corpus) == shipped
+    recipe = json.loads((shipped.checkpoint_path / "sutlm.json").read_text("utf-8"))["record"]["recipe"]
+    assert found.source == f"made by 'harness train' 0.1.0, recipe {recipe[:12]}"
 
 
 def test_a_mistyped_setting_is_refused_with_the_nearest_key():
