@@ -43,7 +43,6 @@ TESTED_IN = {
     "harness/engine/work.py": "engine/test_scoring.py",
     "harness/metrics/joining.py": "metrics/test_ner.py",
     "harness/metrics/ratios.py": "tasks/test_cells.py",
-    "harness/report/scores.py": "cli/test_score.py",
     "harness/report/tables.py": "cli/test_printing.py",
     "harness/sweep/figures.py": "sweep/test_report.py",
     "harness/sweep/sections.py": "sweep/test_report.py",

@@ -49,7 +49,7 @@ def slue_ner(
         return
     from harness.report.scores import entity_table
 
-    print_table(entity_table(scores))
+    print_table(entity_table("slue_ner", scores))
 
 
 def slue_sa(
@@ -70,9 +70,9 @@ def slue_sa(
     if json:
         print_json(scores.to_json())
         return
-    from harness.report.scores import sentiment_table
+    from harness.report.scores import class_table
 
-    print_table(sentiment_table(scores))
+    print_table(class_table("slue_sa", scores))
 
 
 def repetition(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.metrics.ner import NerScores
 
 
-def entity_table(scores: NerScores) -> Table:
+def entity_table(task: str, scores: NerScores) -> Table:
     """Precision, recall and F1 of named entities, micro, macro and by label, beside those of the labels alone."""
     f1, label_f1 = scores.f1, scores.label_f1
     counts = {label: (str(c.gold), str(c.predicted)) for label, c in f1.label_counts.items()}
@@ -24,16 +24,16 @@ def entity_table(scores: NerScores) -> Table:
         for name, *both, count in named
     )
     columns = ("", "precision", "recall", "F1", "label precision", "label recall", "label-F1", "gold", "predicted")
-    title = f"slue_ner, {len(f1.counts)} utterances; the label columns compare labels whatever the phrase"
+    title = f"{task}, {len(f1.counts)} utterances; the label columns compare labels whatever the phrase"
     return Table(title, columns, rows, left=frozenset({0}))
 
 
-def sentiment_table(scores: ClassificationScores) -> Table:
-    """Precision, recall and F1 of sentiment in per cent, macro and by class."""
+def class_table(task: str, scores: ClassificationScores) -> Table:
+    """Precision, recall and F1 of a task's classes in per cent, macro and by class."""
     macro = ("macro", scores.macro_precision, scores.macro_recall, scores.macro_f1, int(scores.confusion.sum()))
     classes = [(name, c.precision, c.recall, c.f1, c.support) for name, c in scores.per_class.items()]
     rows = tuple((name, *(f"{x:.2f}" for x in prf), str(n)) for name, *prf, n in [macro, *classes])
-    title = f"slue_sa, in per cent: accuracy {scores.accuracy:.2f}, unparsable {scores.unparsable:.2f}"
+    title = f"{task}, in per cent: accuracy {scores.accuracy:.2f}, unparsable {scores.unparsable:.2f}"
     return Table(title, ("", "precision", "recall", "F1", "items"), rows, left=frozenset({0}))
 
 
