@@ -8,18 +8,22 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from platformdirs import user_cache_path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from yaml.constructor import ConstructorError
 
 from harness.errors import ConfigError
 
 T = TypeVar("T")
 
+#: The tag of `<<`, which takes over the keys of another mapping and may stand for several.
+_MERGE = "tag:yaml.org,2002:merge"
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: Pass to `pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: unknown keys are errors.
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -34,14 +38,37 @@ def cache_folder() -> Path:
     return Path(os.environ["HARNESS_CACHE"]) if os.environ.get("HARNESS_CACHE") else home() / "cache"
 
 
+class _UniqueKeyLoader(_SafeLoader):  # type: ignore[misc]
+    """Refuses a mapping that gives a key twice, of which YAML readers keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        found: set[Any] = set()
+        keys = [key for key, _ in node.value if key.tag != _MERGE] if isinstance(node, yaml.MappingNode) else []
+        for key_node in keys:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in found:
+                raise ConstructorError(problem=f"the key '{key}' is given twice", problem_mark=key_node.start_mark)
+            found |= {key} if isinstance(key, Hashable) else set()
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        yaml.YAMLError: if it is not YAML, or a mapping gives a key twice.
+    """
+    return yaml.load(text, Loader=_UniqueKeyLoader)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping.
 
     Raises:
-        ConfigError: if the file is absent, is not YAML in UTF-8, or is not a mapping.
+        ConfigError: if the file is absent, is not YAML in UTF-8, gives a key twice, or is not a mapping.
     """
     try:
-        data = yaml.load(path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        data = load_yaml(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"There is no file {path}; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -116,7 +143,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         if isinstance(node.get(last), dict):
             raise ConfigError(f"--set {pair}: '{last}' was already given keys of its own.")
         try:
-            node[last] = yaml.safe_load(value)
+            node[last] = load_yaml(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {pair}: the value is not valid YAML ({error}).") from None
     return tree

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+#: What stands before the host of a URI; a path has one slash where the URI that it was made of has two.
+_CREDENTIALS = re.compile(r"(?<=//)[^/\s]*@|(?<=\w:/)[^/\s:]+:[^/\s]*@")
+
+
+def without_secrets(text: str) -> str:
+    """`text` without user names and passwords in its URIs."""
+    return _CREDENTIALS.sub("***@", text)
 
 
 class HarnessError(Exception):
-    """A failure of a run; the command line prints the message alone and exits with `exit_code`."""
+    """A failure of a run; the command line prints the message alone and exits with `exit_code`.
+
+    Messages quote what was asked for, without the user names and passwords of URIs.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())
 
 
 class InputError(HarnessError):
@@ -58,7 +73,7 @@ class UnitSystemError(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint that is absent, altered or in a refused format."""
+    """A checkpoint that is absent, altered, in a refused format or of weights that are not sound."""
 
 
 class UsageError(InputError):
@@ -107,6 +122,18 @@ class TrainingError(HarnessError):
 
 class SweepError(InputError):
     """A sweep that cannot be read, started or analyzed as asked."""
+
+
+class OutOfMemoryError(HarnessError):
+    """Memory that does not suffice for the smallest batch."""
+
+
+class TrialError(HarnessError):
+    """Trials of a sweep that failed or were lost, or workers and jobs that were to run them."""
+
+
+class DatabaseError(HarnessError):
+    """A sweep's database that cannot be opened or does not respond."""
 
 
 class TaskError(HarnessError):

@@ -135,6 +135,10 @@ def test_reads_a_mapping(tmp_path):
         ("a: [1", "is not valid YAML"),
         ("- 1\n- 2\n", "must hold a mapping of keys to values; found list"),
         ("", "found NoneType"),
+        ("a: 1\nb: 2\na: 1\n", "the key 'a' is given twice"),
+        ("a:\n- {b: {c: 1, 'c': 2}}\n", "the key 'c' is given twice"),
+        ("~: a\n~: b\n", "the key 'None' is given twice"),
+        ("1: a\n0x1: b\n", "the key '1' is given twice"),
         ("a: !!python/object/apply:os.system [true]", "is not valid YAML"),
     ],
 )
@@ -142,6 +146,11 @@ def test_refuses_a_file_that_is_no_mapping(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_yaml(tmp_path / "a.yaml")
+
+
+def test_a_key_may_stand_again_elsewhere_and_in_what_is_merged(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: &a {b: 1, c: 2}\nb: {<<: *a, c: 3}\n~: {~: 1}\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": {"b": 1, "c": 2}, "b": {"b": 1, "c": 3}, None: {None: 1}}
 
 
 def test_an_absent_file_is_said_to_be_absent(tmp_path):

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from harness.config import home
 from harness.engine.finetune_config import FineTuning, fine_tuning_digest
-from harness.errors import HarnessError, UsageError
+from harness.errors import CheckpointError, UsageError
 from harness.model import Hidden, Model
 from harness.segments import Modality, Prompt, Segment
 
@@ -192,10 +192,10 @@ def put_weights(parts: Mapping[str, TrainedPart], weights: Mapping[str, Tensor])
     """Copies trained weights into the model that `build_fine_tuned` made.
 
     Raises:
-        HarnessError: if their names are not those of its trained parts.
+        CheckpointError: if their names are not those of its trained parts.
     """
     if parts.keys() != weights.keys():
-        raise HarnessError(
+        raise CheckpointError(
             f"Fine-tuned weights do not fit the model: they lack {sorted(parts.keys() - weights.keys())[:3]} and add "
             f"{sorted(weights.keys() - parts.keys())[:3]}. Remove {home() / 'finetuned'} and run again."
         )

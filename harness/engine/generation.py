@@ -141,7 +141,7 @@ class Generator:
         Raises:
             SegmentError: if a request cannot be continued (`refusal`).
             OptionError: if two requests have one id.
-            HarnessError: if memory does not suffice for the smallest batch.
+            OutOfMemoryError: if memory does not suffice for the smallest batch.
         """
         self.model.prepare([segment for r in requests if r.context is None for segment in r.prompt])
         if len({r.id for r in requests}) < len(requests):

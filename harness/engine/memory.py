@@ -10,7 +10,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from harness.errors import HarnessError
+from harness.errors import OutOfMemoryError
 from harness.model import Model
 
 #: Share of the available memory that a batch may take.
@@ -148,13 +148,13 @@ def smaller_batch(error: BaseException, batch_tokens: int, device: torch.device 
     """The tokens per batch to retry with after memory ran out; cached memory is given back to the device.
 
     Raises:
-        HarnessError: if the batch was the smallest already.
+        OutOfMemoryError: if the batch was the smallest already.
         BaseException: `error` itself if it says something else.
     """
     if not is_out_of_memory(error):
         raise error
     if batch_tokens <= _FEWEST_TOKENS:
-        raise HarnessError(
+        raise OutOfMemoryError(
             f"Memory ran out at {batch_tokens} tokens per batch on {device}; a single prompt does not fit. Free "
             f"memory, or use a smaller model or another device. ({error})"
         ) from error

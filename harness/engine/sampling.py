@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT
-from harness.errors import HarnessError, OptionError
+from harness.errors import CheckpointError, OptionError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -50,7 +50,7 @@ def choose_tokens(logits: Floats, noise: Floats | None, sampling: Sampling) -> t
     rows = np.arange(len(columns))
     best = perturbed[rows, columns]
     if not np.isfinite(best).all():
-        raise HarnessError("The model gives no finite logit to any token that is allowed here; are its weights sound?")
+        raise CheckpointError("The model gives no finite logit to any token allowed here; are its weights sound?")
     perturbed[rows, columns] = -np.inf
     return columns, certain[rows, columns] & (best - perturbed.max(1) > _LOGIT_SLACK)
 

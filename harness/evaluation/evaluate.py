@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import platform
 import subprocess
@@ -93,7 +94,11 @@ def load_tasks(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, t
         options: Any = build(task.Options, settings.get(task.info.name) or {}, where=f"--set {task.info.name}")
         loaded[task.info.name] = (task, options)
     if strangers := sorted(set(settings) - set(loaded)):
-        raise ConfigError(f"--set {strangers[0]}.…: no task of this run has that name; tasks: {', '.join(loaded)}.")
+        (near,) = difflib.get_close_matches(strangers[0], loaded, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"--set {strangers[0]}.…: no task of this run has that name. The nearest is '{near}'. "
+            f"Known: {', '.join(loaded)}."
+        )
     return loaded
 
 

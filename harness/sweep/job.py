@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from harness.config import plain
 from harness.engine.distributed import Processes
-from harness.errors import HarnessError
+from harness.errors import HarnessError, TrialError
 from harness.sweep.launch import tail
 from harness.sweep.plan import read_plan
 from harness.sweep.trial import TrialResult, TrialSpec, read_result, run_trial, trial_folder
@@ -61,7 +61,7 @@ def run_job(
 
     Raises:
         DivergedError: if a loss stops being finite.
-        HarnessError: if a process fails, with the end of the job's log.
+        TrialError: if a process fails, with the end of the job's log.
     """
     messages, log = _messages_path(folder, spec), folder / "logs" / f"trial-{spec.number:05d}.log"
     for path in (messages, log):
@@ -79,16 +79,14 @@ def run_job(
                 if "diverged" in line:
                     raise DivergedError(line["diverged"])
                 if "failed" in line:
-                    raise HarnessError(f"The job of trial {spec.number} failed: {line['failed']}")
+                    raise TrialError(f"The job of trial {spec.number} failed: {line['failed']}")
                 on_step(TrainingStep(**line))
         finally:
             os.close(worker_end)
             _end(process)
     result = read_result(trial_folder(folder, spec.number))
     if process.returncode or result is None:
-        raise HarnessError(
-            f"The job of trial {spec.number} failed (code {process.returncode}); {log} ends:\n{tail(log)}"
-        )
+        raise TrialError(f"The job of trial {spec.number} failed (code {process.returncode}); {log} ends:\n{tail(log)}")
     return result
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ConfigError, HarnessError
+from harness.config import load_yaml
+from harness.errors import ConfigError, TrialError
 
 #: How many workers that died by a signal are replaced, in all.
 _REPLACEMENTS = 10
@@ -46,7 +47,7 @@ def run_local(
         tick: called while waiting.
 
     Raises:
-        HarnessError: if a worker ended with an error, with the end of its log.
+        TrialError: if a worker ended with an error, with the end of its log.
     """
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     threads = str(max(1, (os.cpu_count() or 1) // number))
@@ -86,7 +87,7 @@ def run_local(
             process.wait()
     if failed:
         code, log = failed[0]
-        raise HarnessError(f"{len(failed)} of {number} workers failed (code {code}); the end of {log}:\n{tail(log)}")
+        raise TrialError(f"{len(failed)} of {number} workers failed (code {code}); the end of {log}:\n{tail(log)}")
 
 
 def _take_ended(workers: dict[int, tuple[subprocess.Popen[bytes], Path]]) -> list[tuple[int, int, Path]]:
@@ -152,14 +153,12 @@ def submit(
 
 
 def _options(pairs: Sequence[str]) -> dict[str, Any]:
-    import yaml
-
     options = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key:
             raise ConfigError(f"--slurm {pair}: write it as key=value, such as slurm_partition=gpu.")
-        options[key] = yaml.safe_load(value)
+        options[key] = load_yaml(value)
     return options
 
 
@@ -167,11 +166,11 @@ def wait_for(jobs: Sequence[Any], tick: Callable[[], None] | None = None) -> Non
     """Returns when all jobs have ended.
 
     Raises:
-        HarnessError: if one failed, with the end of its log.
+        TrialError: if one failed, with the end of its log.
     """
     while not all(job.done() for job in jobs):
         time.sleep(_POLL_S)
         if tick:
             tick()
     if failed := [job for job in jobs if job.exception() is not None]:
-        raise HarnessError(f"{len(failed)} of {len(jobs)} jobs failed: {failed[0].exception()}")
+        raise TrialError(f"{len(failed)} of {len(jobs)} jobs failed: {failed[0].exception()}")

@@ -11,7 +11,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from harness.errors import HarnessError
+from harness.errors import TrialError
 from harness.files import lock_of
 from harness.progress import ProgressCallback
 from harness.sweep.analysis import Optimum, analyze
@@ -103,7 +103,7 @@ def run_sweep(
     """Prepares a sweep, runs its trials, confirms what came out best; the same call resumes it.
 
     Raises:
-        HarnessError: if a worker fails, or trials were lost to more faults than `max_retry`.
+        TrialError: if a worker fails, or trials were lost to more faults than `max_retry`.
     """
     sweep = start_sweep(spec, folder, tracking, device=launch.device, progress=progress)
     if launch.track:
@@ -118,7 +118,7 @@ def run_sweep(
         end_silent_runs(sweep)
     if gone := lost_trials(sweep):
         numbers = ", ".join(str(trial_number(trial)) for trial in gone)
-        raise HarnessError(
+        raise TrialError(
             f"{len(gone)} of {status(sweep)['asked']} trials were lost: {numbers}. Their workers met an error, or more "
             f"faults than sweep.max_retry={tracking.sweep.max_retry}; see {folder / 'logs'}. The same command tries "
             "them again."

@@ -6,7 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.errors import HarnessError
+from harness.errors import SweepError
 from harness.sweep.queue import first_attempts, lost_trials, shares_of, trial_number
 from harness.sweep.storage import DONE
 from harness.sweep.study import Sweep
@@ -56,14 +56,14 @@ def trial_results(sweep: Sweep) -> list[TrialResult]:
     """The results of all complete trials, by number.
 
     Raises:
-        HarnessError: if a complete trial's record is gone.
+        SweepError: if a complete trial's record is gone.
     """
     found = []
     for trial in _finished(sweep):
         folder = trial_folder(sweep.folder, trial_number(trial))
         result = read_result(folder)
         if result is None:
-            raise HarnessError(
+            raise SweepError(
                 f"Trial {trial_number(trial)} is complete but {folder} holds no record; restore the folder, or run the "
                 "sweep again into another."
             )

@@ -13,7 +13,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.errors import HarnessError
+from harness.errors import DatabaseError, without_secrets
 from harness.sweep.plan import SweepPlan
 from harness.tracking.config import SweepConfig
 
@@ -53,7 +53,7 @@ def open_storage(url: str, config: SweepConfig, *, create: bool = False) -> RDBS
         create: makes the schema; one process does, before any other opens the database.
 
     Raises:
-        HarnessError: if the database cannot be opened.
+        DatabaseError: if the database cannot be opened.
     """
     sqlite = url.startswith("sqlite")
     options: dict[str, Any] = (
@@ -70,7 +70,7 @@ def open_storage(url: str, config: SweepConfig, *, create: bool = False) -> RDBS
                 skip_table_creation=not create,
             )
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-            raise HarnessError(f"The sweep's database {_without_secrets(url)} cannot be opened: {error}") from error
+            raise DatabaseError(f"The sweep's database {without_secrets(url)} cannot be opened: {error}") from error
     if sqlite:
         _serialize(storage)
     return storage
@@ -82,10 +82,6 @@ def _with_driver(url: str) -> str:
         if url.startswith(short):
             return "postgresql+psycopg://" + url.removeprefix(short)
     return url
-
-
-def _without_secrets(url: str) -> str:
-    return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
 
 
 def _serialize(storage: RDBStorage) -> None:

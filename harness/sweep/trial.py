@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.config import plain
 from harness.engine.distributed import ALONE, Processes
-from harness.errors import HarnessError
+from harness.errors import TrainingError
 from harness.evaluation.evaluate import evaluate
 from harness.files import write_json
 from harness.progress import ProgressCallback
@@ -185,7 +185,7 @@ def copy_state(source: Path, target: Path) -> None:
     """Copies a saved state that its owner may replace at any moment; the copy has the files of one save.
 
     Raises:
-        HarnessError: if every attempt to copy it was interrupted by a save.
+        TrainingError: if every attempt to copy it was interrupted by a save.
     """
     part = target.with_name(target.name + ".copy")
     for _ in range(_COPIES):
@@ -199,7 +199,7 @@ def copy_state(source: Path, target: Path) -> None:
         except (FileNotFoundError, shutil.Error):
             pass  # replaced in between
         time.sleep(0.1)
-    raise HarnessError(f"{source} is replaced faster than it can be copied; is another process training there?")
+    raise TrainingError(f"{source} is replaced faster than it can be copied; is another process training there?")
 
 
 def saved_step(state: Path) -> int:

@@ -13,7 +13,7 @@ import sqlalchemy
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from harness.errors import HarnessError
+from harness.errors import DatabaseError
 from harness.progress import ProgressCallback
 from harness.sweep.job import TrialJob, run_job
 from harness.sweep.lease import LeaseLostError, LeaseMonitor
@@ -86,7 +86,7 @@ class Worker:
                 except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
                     failures += 1
                     if failures == _DATABASE_TRIES:
-                        raise HarnessError(f"The sweep's database does not respond: {error}") from error
+                        raise DatabaseError(f"The sweep's database does not respond: {error}") from error
                     self.say(f"database: {str(error).splitlines()[0][:100]}; trying again")
                     time.sleep(_DATABASE_PAUSE_S)
                     self._requeue_current()

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from harness.config import home
+from harness.errors import without_secrets
 from harness.tracking.config import TrackingConfig
 from harness.tracking.evaluations import VIEW, VIEW_TAG
-from harness.tracking.storage import QUIET, TrackingError, ensure_schema, open_experiment, reported, without_secrets
+from harness.tracking.storage import QUIET, TrackingError, ensure_schema, open_experiment, reported
 
 #: A server that is alive may be slow to start on a busy machine.
 _START_S, _STOP_S = 300.0, 10.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config import home
-from harness.errors import HarnessError
+from harness.errors import HarnessError, without_secrets
 from harness.files import lock_of, new_path
 from harness.tracking.config import TrackingConfig
 
@@ -109,11 +109,6 @@ def reported(action: str, config: TrackingConfig, *, remedy: str = _LOG_AGAIN) -
             absent = isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
             kind = AbsentError if absent and remedy == LOOK_AGAIN else TrackingError
             raise kind(f"{action} failed at {without_secrets(config.uri)}: {reason.rstrip('.')}. {remedy}") from error
-
-
-def without_secrets(text: str) -> str:
-    """`text` without user names and passwords in its URIs."""
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
 def connect(config: TrackingConfig) -> MlflowClient:

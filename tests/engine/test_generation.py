@@ -8,7 +8,7 @@ import torch
 
 from harness.engine.generation import Continue, Generator
 from harness.engine.sampling import Sampling
-from harness.errors import HarnessError, InputError
+from harness.errors import CheckpointError, InputError, OutOfMemoryError
 from harness.model import Hidden, load_model
 from harness.segments import Speech, Text, UnitSpan
 from harness.testing import OracleModel, UniformModel
@@ -272,7 +272,7 @@ def test_requests_that_ask_for_nothing_are_refused(tiny):
 
 
 def test_weights_that_are_not_sound_are_noticed():
-    with pytest.raises(HarnessError, match="no finite logit"):
+    with pytest.raises(CheckpointError, match="no finite logit"):
         said(Fixed(*[math.nan] * 3), prompts(2))
 
 
@@ -285,5 +285,5 @@ def test_batches_are_smaller_when_memory_runs_out():
 
     requests = prompts(12)
     assert ids(said(Small(seed=3), requests)) == ids(said(TinyDecoder(seed=3), requests))
-    with pytest.raises(HarnessError, match="Memory ran out at 16 tokens per batch on cpu"):
+    with pytest.raises(OutOfMemoryError, match="Memory ran out at 16 tokens per batch on cpu"):
         said(Small(seed=3), [Continue("long", (Text("a" * 80),), "text", 2)])

@@ -8,7 +8,7 @@ import torch
 from transformers import OPTConfig
 
 from harness.engine import memory
-from harness.errors import HarnessError
+from harness.errors import OutOfMemoryError
 
 MiB = 2**20
 
@@ -146,7 +146,7 @@ def test_errors_that_say_that_memory_did_not_suffice(error, expected):
 def test_after_memory_ran_out_batches_are_half_as_large_down_to_the_smallest():
     error = MemoryError("no room")
     assert [memory.smaller_batch(error, n, "cpu") for n in (1000, 31, 17)] == [500, 16, 16]
-    with pytest.raises(HarnessError, match=r"Memory ran out at 16 tokens per batch on cpu; .*\(no room\)"):
+    with pytest.raises(OutOfMemoryError, match=r"Memory ran out at 16 tokens per batch on cpu; .*\(no room\)"):
         memory.smaller_batch(error, 16, "cpu")
     with pytest.raises(ValueError, match="another"):
         memory.smaller_batch(ValueError("another"), 1000, "cpu")

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from filelock import FileLock
 
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, TrialError
 from harness.sweep.job import TrialJob, run_job
 from harness.sweep.launch import run_local
 from harness.sweep.run import start_sweep
@@ -111,7 +111,7 @@ def test_what_ends_a_job_is_said(toy):
         assert "diverged at step" in status(sweep)["pruned"]["0"]
         spec = TrialSpec(7, 0, UNIFORM, 0, "proxy", "design")
         nothing = {"on_step": lambda step: None, "check": lambda: None}
-        with pytest.raises(HarnessError, match="The job of trial 7 failed: 3 processes cannot share batches of 2"):
+        with pytest.raises(TrialError, match="The job of trial 7 failed: 3 processes cannot share batches of 2"):
             run_job(sweep.folder, spec, TrialJob(3), **nothing)
 
 
