@@ -10,10 +10,10 @@ import typer
 from harness.cli.config_file import add_file_settings
 from harness.errors import UsageError
 
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
-NoTracking = Annotated[bool, typer.Option("--no-tracking", help="do not log to MLflow")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="compute everything anew and store nothing")]
+Json = Annotated[bool, typer.Option("--json/--no-json", help="print JSON")]
+Quiet = Annotated[bool, typer.Option("--quiet/--no-quiet", help="no progress")]
+NoTracking = Annotated[bool, typer.Option("--no-tracking/--tracking", help="do not log to MLflow")]
+NoCache = Annotated[bool, typer.Option("--no-cache/--cache", help="compute everything anew and store nothing")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="seed of every draw (default: 0)")]
 
 
@@ -75,6 +75,35 @@ def corpus_option(help_text: str) -> typer.models.OptionInfo:
         "--corpus", metavar="CORPUS", help=help_text, autocompletion=complete_corpora
     )
     return option
+
+
+def folder_option(what: str, name: str = "--output") -> typer.models.OptionInfo:
+    """An option that names a folder.
+
+    Args:
+        what: what lies there or is written there, and its default.
+        name: of the option.
+    """
+    option: typer.models.OptionInfo = typer.Option(name, metavar="DIR", help=what)
+    return option
+
+
+def split_option(what: str) -> typer.models.OptionInfo:
+    """The option `--split`."""
+    option: typer.models.OptionInfo = typer.Option("--split", metavar="SPLIT", help=what)
+    return option
+
+
+def card_argument(what: str) -> typer.models.ArgumentInfo:
+    """An argument that names a card, completed with the names of cards."""
+    argument: typer.models.ArgumentInfo = typer.Argument(metavar="CARD", help=what, autocompletion=complete_models)
+    return argument
+
+
+def corpus_argument(what: str) -> typer.models.ArgumentInfo:
+    """An argument that names a corpus, completed with the names of corpora."""
+    argument: typer.models.ArgumentInfo = typer.Argument(metavar="NAME", help=what, autocompletion=complete_corpora)
+    return argument
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ def _write_parameters(parameters: Any, ctx: Any, formatter: Any) -> None:
             continue
         required = " (required)" if parameter.required and parameter.opts[0].startswith("-") else ""
         is_argument = parameter.param_type_name == "argument"
-        name = _argument_name(parameter) if is_argument else record[0]
+        # A switch is named once: what turns it off again serves with --config alone, whose help says so.
+        name = _argument_name(parameter) if is_argument else record[0].partition(" / ")[0]
         rows["Arguments" if is_argument else "Options"].append((name, (parameter.help or "") + required))
     for title, some in rows.items():
         if some:
@@ -130,7 +131,12 @@ def usage_error(error: typer.TyperException) -> InputError:
     """What was wrong with a command line, in one line."""
     ctx = getattr(error, "ctx", None)
     if hasattr(error, "possibilities") and ctx is not None:  # an option that does not exist
-        known = [name for parameter in ctx.command.get_params(ctx) for name in parameter.opts if name[:2] == "--"]
+        known = [
+            name
+            for parameter in ctx.command.get_params(ctx)
+            for name in (*parameter.opts, *parameter.secondary_opts)
+            if name[:2] == "--"
+        ]
         return UnknownNameError("option", str(getattr(error, "option_name", "")), known)
     if isinstance(error, typer.BadParameter) and error.param is not None:
         names = getattr(error.param, "opts", [])

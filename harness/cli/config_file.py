@@ -35,7 +35,8 @@ ConfigFile = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="options from a YAML file, by their names, and 'set'; the command line wins",
+        help="options from a YAML file, by their names, and 'set'; the command line wins, and turns a switch off "
+        "with its opposite, such as --no-quiet or --tracking",
         callback=read_config,
         is_eager=True,
         expose_value=False,
@@ -48,11 +49,16 @@ def _options(file: Path, ctx: typer.Context) -> dict[str, Any]:
     from harness.config import build, read_yaml
     from harness.errors import ConfigError
 
-    parameters, found = _parameters(ctx), {}
+    parameters, opposites = _parameters(ctx), _opposites(ctx)
+    found: dict[str, Any] = {}
+    keys: dict[str, str] = {}
     for key, value in read_yaml(file).items():
         name = str(key).replace("-", "_")
+        if name in opposites:
+            name, value = opposites[name], (not value) if isinstance(value, bool) else value
         if name in found:
-            raise ConfigError(f"{file}: '{name}' is given twice, as '{name}' and as '{name.replace('_', '-')}'.")
+            raise ConfigError(f"{file}: '{name}' is given twice, as '{keys[name]}' and as '{key}'.")
+        keys[name] = str(key)
         found[name] = _joined(value, parameters.get(name))
     record: Any = build(_schema(parameters, ctx), found, where=str(file))
     # A null leaves an option as it is.
@@ -68,8 +74,18 @@ def _joined(value: Any, parameter: Any) -> Any:
 
 def _parameters(ctx: typer.Context) -> dict[str, Any]:
     """The command's parameters that a file may give, by the names of their options, with `_` for `-`."""
-    named = {p.opts[0].lstrip("-").replace("-", "_"): p for p in ctx.command.params if p.opts[0].startswith("--")}
+    named = {_name(p.opts[0]): p for p in ctx.command.params if p.opts[0].startswith("--")}
     return {name: parameter for name, parameter in named.items() if name != "config"}
+
+
+def _opposites(ctx: typer.Context) -> dict[str, str]:
+    """The names that turn a switch off, such as `tracking`, with those that turn it on, such as `no_tracking`."""
+    switches = [p for p in ctx.command.params if p.secondary_opts]
+    return {_name(p.secondary_opts[0]): _name(p.opts[0]) for p in switches}
+
+
+def _name(option: str) -> str:
+    return option.lstrip("-").replace("-", "_")
 
 
 def _schema(parameters: dict[str, Any], ctx: typer.Context) -> type:

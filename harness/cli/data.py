@@ -13,10 +13,12 @@ from harness.cli.arguments import (
     NoCache,
     Quiet,
     Seed,
-    complete_corpora,
+    corpus_argument,
     corpus_option,
+    folder_option,
     names_in,
     settings_of,
+    split_option,
 )
 from harness.cli.cache import temporary_cache
 from harness.cli.printing import Printer, print_json
@@ -27,14 +29,9 @@ TokenizerFolder = Annotated[
 
 
 def prepare(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="corpus; see 'harness list corpora'", autocompletion=complete_corpora),
-    ],
+    name: Annotated[str, corpus_argument("corpus; see 'harness list corpora'")],
     *,
-    root: Annotated[
-        str | None, typer.Option("--root", metavar="DIR", help="your local copy of the official distribution")
-    ] = None,
+    root: Annotated[str | None, folder_option("your local copy of the official distribution", "--root")] = None,
     splits: Annotated[
         str | None,
         typer.Option("--splits", metavar="A,B", help="only these splits (default: all that are there)"),
@@ -58,11 +55,9 @@ def prepare(
 
 
 def show_corpus(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="corpus, or a manifest .jsonl", autocompletion=complete_corpora)
-    ],
+    name: Annotated[str, corpus_argument("corpus, or a manifest .jsonl")],
     *,
-    split: Annotated[str | None, typer.Option("--split", metavar="SPLIT", help="only this split")] = None,
+    split: Annotated[str | None, split_option("only this split")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -80,8 +75,7 @@ def check(
     manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="a manifest .jsonl")],
     *,
     root: Annotated[
-        str | None,
-        typer.Option("--root", metavar="DIR", help="folder that audio paths start from (default: the manifest's)"),
+        str | None, folder_option("folder that audio paths start from (default: the manifest's)", "--root")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -98,12 +92,9 @@ def check(
 
 def train_speech_tokenizer(
     *,
-    corpus: Annotated[
-        str,
-        corpus_option("corpus or manifest (default: demo)"),
-    ] = "demo",
-    split: Annotated[str, typer.Option("--split", metavar="SPLIT", help="split (default: train)")] = "train",
-    output: Annotated[str, typer.Option("--output", metavar="DIR", help="folder of the tokenizer")],
+    corpus: Annotated[str, corpus_option("corpus or manifest (default: demo)")] = "demo",
+    split: Annotated[str, split_option("split (default: train)")] = "train",
+    output: Annotated[str, folder_option("folder of the tokenizer")],
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="utterances to learn from (default: all)")
     ] = None,

@@ -23,8 +23,10 @@ from harness.cli.arguments import (
     complete_models,
     complete_tasks,
     corpus_option,
+    folder_option,
     names_in,
     settings_of,
+    split_option,
 )
 from harness.cli.cache import store_warnings, temporary_cache
 from harness.cli.config_file import ConfigFile
@@ -57,14 +59,8 @@ def run(
             autocompletion=complete_tasks,
         ),
     ],
-    corpus: Annotated[
-        str | None,
-        corpus_option("corpus by name, or a manifest .jsonl (default: the card's)"),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="SPLIT", help="split of the corpus (default: its test split)"),
-    ] = None,
+    corpus: Annotated[str | None, corpus_option("corpus by name, or a manifest .jsonl (default: the card's)")] = None,
+    split: Annotated[str | None, split_option("split of the corpus (default: its test split)")] = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", metavar="N", min=1, help="items per task (default: the task's own number)"),
@@ -79,13 +75,10 @@ def run(
             help="tokens per batch; has no effect on results (default: 8192)",
         ),
     ] = 8192,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", metavar="DIR", help="results folder (default: results/<run id>)"),
-    ] = None,
+    output: Annotated[str | None, folder_option("results folder (default: results/<run id>)")] = None,
     full_scores: Annotated[
         bool,
-        typer.Option("--full-scores", help="score every candidate to its end and store all scores"),
+        typer.Option("--full-scores/--no-full-scores", help="score every candidate to its end and store all scores"),
     ] = False,
     devices: Annotated[
         int,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from harness.cli.arguments import Device, Json, NoTracking, Quiet, settings_of
+from harness.cli.arguments import Device, Json, NoTracking, Quiet, folder_option, settings_of
 from harness.cli.printing import Printer, print_json
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="folder of the sweep")]
@@ -30,9 +30,7 @@ def run_trials(
         int | None,
         typer.Option("--trials", metavar="N", min=1, help="designed and adaptive ones (default: the sweep's)"),
     ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", metavar="DIR", help="folder of the sweep (default: results/sweeps/<name>)")
-    ] = None,
+    output: Annotated[str | None, folder_option("folder of the sweep (default: results/sweeps/<name>)")] = None,
     launcher: Annotated[
         Literal["local", "slurm"],
         typer.Option("--launcher", metavar="LAUNCHER", help="of workers: local or slurm (default: local)"),
@@ -141,10 +139,7 @@ def _print_status(printer: Printer, state: dict[str, Any]) -> None:
 def write_report(
     folder: Folder,
     *,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", metavar="DIR", help="folder of the report (default: DIR/report of the sweep)"),
-    ] = None,
+    output: Annotated[str | None, folder_option("folder of the report (default: DIR/report of the sweep)")] = None,
     no_tracking: NoTracking = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -170,10 +165,7 @@ def write_report(
 def export(
     folder: Folder,
     *,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", metavar="DIR", help="folder of the tables (default: the sweep's)"),
-    ] = None,
+    output: Annotated[str | None, folder_option("folder of the tables (default: the sweep's)")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

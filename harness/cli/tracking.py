@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.arguments import Json, Quiet, complete_models
+from harness.cli.arguments import Json, Quiet, card_argument
 from harness.cli.printing import Printer, print_json, warn
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ def sync(
 
 
 def register(
-    card: Annotated[
-        str,
-        typer.Argument(metavar="CARD", help="card by name, or path to a YAML card", autocompletion=complete_models),
-    ],
+    card: Annotated[str, card_argument("card by name, or path to a YAML card")],
     *,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="registered name (default: the card's)")

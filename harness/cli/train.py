@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.arguments import Card, Device, Json, NoTracking, Quiet, corpus_option, settings_of
+from harness.cli.arguments import (
+    Card,
+    Device,
+    Json,
+    NoTracking,
+    Quiet,
+    corpus_option,
+    folder_option,
+    settings_of,
+)
 from harness.cli.config_file import ConfigFile
 from harness.cli.printing import Printer, ProgressBar, warn
 
@@ -24,12 +33,10 @@ def train(
     *,
     model: Card,
     corpus: Annotated[
-        str | None,
-        corpus_option("train on this corpus instead of the card's: another model, called <name>-<corpus>"),
+        str | None, corpus_option("train on this corpus instead of the card's: another model, called <name>-<corpus>")
     ] = None,
     output: Annotated[
-        str | None,
-        typer.Option("--output", metavar="DIR", help="checkpoint folder (default: $HARNESS_HOME/checkpoints/<name>)"),
+        str | None, folder_option("checkpoint folder (default: $HARNESS_HOME/checkpoints/<name>)")
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="N", min=1, help="optimizer steps (default: the card's)")

@@ -36,6 +36,24 @@ def test_the_command_line_wins(parse, config, first):
     assert (found["model"], found["limit"], found["seed"]) == ("sutlm-tiny", 5, 7)
 
 
+@pytest.mark.parametrize("name", ["quiet", "json", "no-tracking", "no-cache", "full-scores"])
+def test_a_switch_is_turned_off_by_its_opposite(parse, config, name):
+    """Both on the command line and in the file."""
+    opposite = name.removeprefix("no-") if name.startswith("no-") else f"no-{name}"
+    parameter = name.replace("-", "_")
+    usual = {"model": "a", "tasks": "b"}
+    for key, value, words, expected in (
+        (name, True, [], True),
+        (name, False, [], False),
+        (opposite, False, [], True),
+        (opposite, True, [], False),
+        (name, True, [f"--{opposite}"], False),
+        (opposite, False, [f"--{opposite}"], False),
+        (name, False, [f"--{name}"], True),
+    ):
+        assert parse("run", "--config", config({**usual, key: value}), *words)[parameter] is expected
+
+
 def test_null_leaves_an_option_as_it_is(parse, config):
     found = parse("run", "--config", config({"model": "a", "tasks": "b", "corpus": None, "batch_tokens": None}))
     assert (found["corpus"], found["batch_tokens"]) == (None, 8192)
@@ -82,7 +100,10 @@ def test_what_is_required_is_so_without_it_in_the_file(config, capsys):
         ({"json": "yes"}, "'json': Input should be a valid boolean (found 'yes')."),
         ({"output": 5}, "'output': Input should be a valid string (found 5)."),
         ({"set": ["cra.n=3"]}, "'set': Input should be a valid dictionary"),
-        ({"batch-tokens": 1, "batch_tokens": 2}, "'batch_tokens' is given twice, as"),
+        ({"batch-tokens": 1, "batch_tokens": 2}, "is given twice, as 'batch-tokens' and as 'batch_tokens'."),
+        ({"tracking": True, "no-tracking": True}, "is given twice, as 'no-tracking' and as 'tracking'."),
+        ({"tracking": "yes"}, "Input should be a valid boolean (found 'yes')."),
+        ("limit: 1\nseed: 2\nlimit: 3\n", "the key 'limit' is given twice"),
         ("- a\n- b\n", "must hold a mapping of keys to values; found list."),
         ("a: [", "is not valid YAML"),
     ],

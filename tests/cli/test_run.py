@@ -31,10 +31,18 @@ def test_full_scores_is_an_option_of_the_tasks_that_have_it():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["--model", "https://me:hush@host/m", "--tasks", "cra"],
+            "no file https:/***@host/m; check",
+        ),
+        (["--model", "models:/m@best,a", "--tasks", "https://me:hush@host/t"], "'https://***@host/t'"),
         (["--model", "sutlm-tiny", "--tasks", ","], "',' names nothing; give names separated by commas."),
         (["--model", "sutlm-tiny", "--tasks", "cra,cra"], "The task 'cra' is named twice."),
         (["--model", "sutlm-tinyy", "--tasks", "cra"], "'sutlm-tiny'"),
-        (["--model", "sutlm-tiny", "--tasks", "cra", "--set", "pelm.n=3"], "no task of this run has that name"),
+        (
+            ["--model", "sutlm-tiny", "--tasks", "cra", "--set", "pelm.n=3"],
+            "no task of this run has that name. The nearest is 'cra'.",
+        ),
         (["--model", "sutlm-tiny", "--tasks", "cra", "--set", "cra.nn=3"], "unknown key 'nn'"),
         (["--model", "sutlm-tiny", "--tasks", "cra", "--set", "cra.n"], "write it as key.subkey=value"),
         (["--model", "sutlm-tiny", "--tasks", "slue_ner", "--full-scores"], "--full-scores"),
@@ -46,6 +54,7 @@ def test_a_mistake_is_found_before_a_model_is_loaded(words, message, monkeypatch
     assert main(["run", *words]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
+    assert "hush" not in captured.err
     assert captured.out == ""
 
 
