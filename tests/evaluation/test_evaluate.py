@@ -194,7 +194,7 @@ def test_what_the_model_cannot_read_fails(run):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"crab": {"n": 3}}, r"--set crab.*no task of this run has that name; tasks: count"),
+        ({"crab": {"n": 3}}, r"--set crab.*no task of this run has that name. The nearest is 'count'"),
         ({"count": {"fial": 3}}, r"--set count: unknown key 'fial'. Did you mean 'fail'"),
         ({"count": {"fail": "many"}}, r"--set count: 'fail'.*found 'many'"),
         ({"count": 3}, r"--set count: expected keys with values, found 3"),
