@@ -65,3 +65,28 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"needs the data folder {folder}, which is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def slice_folder(harness_home, tmp_path_factory):
+    """A card, a dozen utterances, and the checkpoint that two steps on them gave."""
+    import yaml
+
+    from tests.toy import card_for, copy_utterances
+
+    folder = tmp_path_factory.mktemp("toy")
+    copy_utterances(folder, dev=3)
+    (folder / "toy.yaml").write_text(yaml.safe_dump(card_for(folder)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(slice_folder):
+    """What those two steps came to."""
+    from harness.model import read_card
+    from harness.training.train import train_model, training_card
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(slice_folder / "home"))
+        card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings={})
+        return train_model(card, output=slice_folder / "checkpoint")

@@ -31,8 +31,6 @@ OF_THE_WHOLE = {
 }
 #: Modules without a test file of their own, and where they are tested. Private ones are tested through public ones.
 TESTED_IN = {
-    "harness/cli/arguments.py": "cli/test_main.py",
-    "harness/cli/doctor.py": "cli/test_main.py",
     "harness/cli/tracking.py": "tracking/test_outbox.py",
     "harness/corpora/distribution.py": "corpora/test_librispeech.py",
     "harness/corpora/show.py": "corpora/test_corpus.py",
@@ -41,19 +39,11 @@ TESTED_IN = {
     "harness/engine/finetuned_model.py": "engine/test_finetune.py",
     "harness/engine/kv_cache.py": "engine/test_generation.py",
     "harness/engine/work.py": "engine/test_scoring.py",
-    "harness/metrics/joining.py": "metrics/test_ner.py",
-    "harness/metrics/ratios.py": "tasks/test_cells.py",
-    "harness/report/tables.py": "cli/test_printing.py",
     "harness/sweep/figures.py": "sweep/test_report.py",
     "harness/sweep/sections.py": "sweep/test_report.py",
     "harness/sweep/tracking.py": "sweep/test_sweep_faults.py",
     "harness/task.py": "tasks/test_contracts.py",
     "harness/tracking/fields.py": "tracking/test_evaluations.py",
-    "harness/training/data.py": "models/test_sutlm.py",
-    "harness/training/show.py": "models/test_sutlm.py",
-    "harness/training/text_tokenizer.py": "models/test_sutlm.py",
-    "harness/training/train.py": "models/test_sutlm.py",
-    "harness/training/vocabulary.py": "training/test_formats.py",
     "tasks/slue_ner.py": "tasks/test_slue.py",
     "tasks/slue_sa.py": "tasks/test_slue.py",
 }

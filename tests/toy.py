@@ -39,3 +39,8 @@ def toy_card(folder: Path, **training: Any) -> dict[str, Any]:
             **training,
         },
     }
+
+
+def card_for(folder: Path) -> dict[str, Any]:
+    """The same for two steps, with the checkpoint beside it."""
+    return {**toy_card(folder, steps=2, batch_tokens=512), "checkpoint": "checkpoint"}

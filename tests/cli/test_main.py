@@ -8,10 +8,8 @@ from collections.abc import Iterator
 import pytest
 from typer.main import get_command
 
-from harness.cli import doctor
 from harness.cli.catalog import list_registered
 from harness.cli.main import build_application, main
-from harness.doctor import Check
 from harness.errors import TaskError
 from harness.version import __version__
 
@@ -115,13 +113,6 @@ def test_a_failure_is_another_exit_code_than_a_mistake(monkeypatch, capsys):
     monkeypatch.setattr("harness.doctor.checks", fail)
     assert main(["doctor"]) == 1
     assert capsys.readouterr().err == "harness: too few items\n"
-
-
-def test_a_command_decides_on_its_exit_code(monkeypatch, capsys):
-    monkeypatch.setattr("harness.doctor.checks", lambda: [Check("disk", ok=False, detail="full", remedy="Free some.")])
-    assert main(["doctor"]) == 1
-    assert capsys.readouterr().out == "FAIL  disk: full\n      Free some.\n"
-    assert doctor.doctor(json=True) == 1
 
 
 def test_an_interrupted_command_ends_with_130(monkeypatch, capsys):

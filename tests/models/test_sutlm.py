@@ -1,4 +1,3 @@
-import hashlib
 import json
 import shutil
 import subprocess
@@ -14,43 +13,18 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from harness.cli.main import main
-from harness.config import home
 from harness.corpora.corpus import open_corpus
 from harness.engine.scoring import Scorer
-from harness.errors import CheckpointError, CorpusError, InputError, UnitSystemError
-from harness.model import load_model, read_card
+from harness.errors import CheckpointError, InputError, UnitSystemError
+from harness.model import load_model
 from harness.segments import AudioSpan, Speech, Text, UnitSpan
 from harness.task import Request
 from harness.testing import ModelContract
 from harness.training.data import pair
 from harness.training.formats import Formatter
 from harness.training.recipe import TextTokenizerConfig
-from harness.training.show import describe_checkpoint
 from harness.training.text_tokenizer import train_text_tokenizer
-from harness.training.train import Trained, runnable_as, train_model, training_card
 from harness.training.vocabulary import EOS, T2U, T_EN, U2T, U_EN
-from tests.toy import copy_utterances, toy_card
-
-
-def card_for(folder: Path) -> dict[str, Any]:
-    return {**toy_card(folder, steps=2, batch_tokens=512), "checkpoint": "checkpoint"}
-
-
-@pytest.fixture(scope="session")
-def slice_folder(harness_home, tmp_path_factory) -> Path:
-    """A card, a dozen utterances, and the checkpoint that two steps on them gave."""
-    folder = tmp_path_factory.mktemp("toy")
-    copy_utterances(folder, dev=3)
-    (folder / "toy.yaml").write_text(yaml.safe_dump(card_for(folder)))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def trained(slice_folder) -> Trained:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_HOME", str(slice_folder / "home"))
-        card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings={})
-        return train_model(card, output=slice_folder / "checkpoint")
 
 
 @pytest.fixture(autouse=True)
@@ -93,129 +67,11 @@ def unit_ids(model, units: UnitSpan) -> list[int]:
     return [6 + i for i in model.tokenizers.speech.subwords(units)]
 
 
-# --- training from the card -------------------------------------------------------------------------------------------
-
-
-def test_training_reports_what_it_did(trained, slice_folder):
-    assert trained.checkpoint == slice_folder / "checkpoint"
-    assert trained.steps == 2
-    assert set(trained.losses) == {"loss", "dev_speech", "dev_text", "dev_cst", "dev_ast"}
-    assert all(4 < loss < 6 for loss in trained.losses.values())  # ln(6 + 60 + 80) = 4.98
-    assert set(trained.realized) == {"speech", "text", "cst", "ast"}
-    record = json.loads((trained.checkpoint / "sutlm.json").read_text())["record"]
-    assert record["steps"] == 2
-    assert record["tokens"] == trained.tokens
-    assert [c["split"] for c in record["corpora"]] == ["test", "test"]
-    assert record["training"]["row_tokens"] == 256
-
-
-def test_training_again_gives_the_same_weights(trained, slice_folder, model, tmp_path):
-    def bytes_of(output: Path) -> bytes:
-        card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings={})
-        return (train_model(card, output=output).checkpoint / "model.safetensors").read_bytes()
-
-    first = (trained.checkpoint / "model.safetensors").read_bytes()
-    assert bytes_of(tmp_path / "from_the_saved_state") == first
-    shutil.rmtree(home() / "training")
-    assert bytes_of(tmp_path / "from_the_start") == first
-
-
-def test_training_can_start_from_the_weights_of_another_model(trained, slice_folder, tmp_path):
-    """One step of next to no size leaves them what they were, to float32's last digits; without a start it does not."""
-
-    def weights_after(**training):
-        settings = {
-            "training": {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-9, "min_learning_rate": 0, **training}
-        }
-        card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings=settings)
-        return load_file(train_model(card, output=tmp_path / "out").checkpoint / "model.safetensors")
-
-    start = load_file(trained.checkpoint / "model.safetensors")
-    gone_on, afresh = weights_after(start_from=str(slice_folder / "toy.yaml")), weights_after()
-    assert all(torch.allclose(gone_on[name], value, atol=1e-6) for name, value in start.items())
-    assert not all(torch.allclose(afresh[name], value, atol=1e-6) for name, value in start.items())
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"architecture": {"ffn_size": 64}}, "Training cannot start from .*ffn_size=32.*, not a .*ffn_size=64"),
-        ({"tokenizers": {"text": {"vocab_size": 70}}}, "its embeddings would mean other subwords"),
-    ],
-)
-def test_training_starts_from_no_model_of_another_kind(trained, slice_folder, tmp_path, changes, message):
-    settings = {"training": {"start_from": str(slice_folder / "toy.yaml")}, **changes}
-    card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings=settings)
-    with pytest.raises(InputError, match=message):
-        train_model(card, output=tmp_path / "out")
-
-
-def test_without_a_place_named_the_checkpoint_goes_where_the_card_is_looked_for(slice_folder, tmp_path):
-    path = tmp_path / "elsewhere.yaml"
-    path.write_text(yaml.safe_dump({**card_for(slice_folder), "name": "elsewhere", "checkpoint": None}))
-    with pytest.raises(CheckpointError, match="Train them with 'harness train --model elsewhere'"):
-        load_model(str(path))
-    trained = train_model(training_card(read_card(str(path)), corpus=None, settings={}))
-    assert trained.checkpoint == home() / "checkpoints" / "elsewhere"
-    assert load_model(str(path)).max_length == 256
-
-
-def test_a_split_that_is_not_named_is_refused(slice_folder):
-    settings = {"training": {"train": ["demo"]}}
-    card = training_card(read_card(str(slice_folder / "toy.yaml")), corpus=None, settings=settings)
-    with pytest.raises(CorpusError, match="'demo' names no split; write it as corpus:split"):
-        train_model(card)
-
-
-# --- where checkpoints go, and what runs them -------------------------------------------------------------------------
+# --- from a card or a folder ------------------------------------------------------------------------------------------
 
 
 def harness(*arguments: object) -> int:
     return main([*map(str, arguments), "--no-tracking"])
-
-
-def on_other_data(folder: Path) -> list[str]:
-    """Arguments that train the toy card on the manifest of its training data under the name of that manifest."""
-    sets = [f"training.{split}=['{folder}/{split}.jsonl:test']" for split in ("train", "dev")]
-    return ["--corpus", f"{folder}/train.jsonl", "--set", sets[0], "--set", sets[1]]
-
-
-def test_training_ends_with_the_command_that_runs_what_it_wrote(slice_folder, tmp_path, capsys):
-    path = tmp_path / "fresh.yaml"
-    path.write_text(yaml.safe_dump({**card_for(slice_folder), "name": "fresh", "checkpoint": None}))
-    assert harness("train", "--model", path, *on_other_data(slice_folder)) == 0
-    said = capsys.readouterr()
-    folder = home() / "checkpoints" / "fresh-train"
-    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert f"sha256: {sha256}" in said.out
-    assert "num_cut: 0" in said.out
-    command = said.err.splitlines()[-1].removeprefix("evaluate it with: harness ").split()
-    assert command == ["run", "--model", str(folder), "--tasks", "cra"]
-    cheap = ["--limit", 2, "--set", "cra.directions=[t2t]", "--full-scores", "--output", tmp_path / "out", "--json"]
-    assert harness(*command, *cheap) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert (result["model"]["name"], result["corpus"]["name"]) == ("fresh-train", "train")
-    assert result["tasks"]["cra"]["protocol"]["options"]["full_scores"] is True
-
-
-def test_the_card_itself_is_named_where_it_finds_the_weights(trained, slice_folder, tmp_path):
-    assert runnable_as(str(slice_folder / "toy.yaml"), trained) == str(slice_folder / "toy.yaml")
-    elsewhere = replace(trained, checkpoint=tmp_path)
-    assert runnable_as(str(slice_folder / "toy.yaml"), elsewhere) == str(tmp_path)
-    pinned = tmp_path / "pinned.yaml"
-    pinned.write_text(yaml.safe_dump({**card_for(slice_folder), "checkpoint": str(trained.checkpoint), "sha256": "00"}))
-    assert runnable_as(str(pinned), trained) == str(trained.checkpoint)
-    assert runnable_as(str(pinned), replace(trained, checkpoint=Path("out"))) == "./out"
-
-
-def test_weights_that_a_card_does_not_expect_are_pointed_out(slice_folder, tmp_path, capsys):
-    path, folder = tmp_path / "pinned.yaml", tmp_path / "weights"
-    path.write_text(yaml.safe_dump({**card_for(slice_folder), "checkpoint": "weights", "sha256": "00ff"}))
-    assert harness("train", "--model", path, "--output", folder) == 0
-    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    said = capsys.readouterr().err.splitlines()[-2:]
-    assert said[0] == f"the card 'toy' looks here for other weights; give it sha256: {sha256}"
-    assert said[1] == f"evaluate it with: harness run --model {folder} --tasks cra"
 
 
 def test_a_checkpoint_folder_is_a_model(trained, model):
@@ -230,30 +86,6 @@ def test_a_folder_without_a_card_is_no_model(tmp_path):
         load_model(str(tmp_path))
 
 
-def test_a_folder_of_other_things_is_refused_before_training(slice_folder, tmp_path, capsys):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    card = slice_folder / "toy.yaml"
-    assert harness("train", "--model", card, "--output", tmp_path / "mine", "--set", "training.seed=8") == 2
-    assert "is not empty and holds no checkpoint" in capsys.readouterr().err
-    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
-
-
-def test_a_default_folder_is_replaced_by_the_same_recipe_only(slice_folder, tmp_path):
-    path = tmp_path / "twice.yaml"
-    path.write_text(yaml.safe_dump({**card_for(slice_folder), "name": "twice", "checkpoint": None}))
-
-    def train(steps: int, output: Path | None = None) -> Trained:
-        card = training_card(read_card(str(path)), corpus=None, settings={"training": {"steps": steps}})
-        return train_model(card, output=output)
-
-    first = train(2)
-    assert train(2).sha256 == first.sha256
-    with pytest.raises(InputError, match=r"twice holds a checkpoint of another recipe .*Name a folder with --output"):
-        train(1)
-    assert train(1, first.checkpoint).steps == 1
-
-
 def test_audio_is_encoded_on_the_device_of_the_model(trained, corpus, monkeypatch):
     """Device 0 of a kind, which the kind alone would not tell from device 1."""
     loaded: Any = load_model(str(trained.checkpoint), device="cpu:0")
@@ -266,25 +98,6 @@ def test_audio_is_encoded_on_the_device_of_the_model(trained, corpus, monkeypatc
     monkeypatch.setattr(loaded.tokenizers.speech, "encode", watched)
     loaded.prepare([Speech(audio=AudioSpan(corpus.audio_path(corpus.utterances[0])))])
     assert devices == ["cpu:0"]
-
-
-def test_what_training_came_to_is_shown_without_loading_it(trained, model):
-    found = describe_checkpoint(trained.checkpoint)
-    assert found["parameters"] == sum(p.numel() for p in model.module.parameters())
-    assert (found["steps"], found["tokens"]) == (2, trained.tokens)
-    assert found["tokenizers"]["text"]["vocab_size"] == 80
-    assert found["mixture"]["ast"]["asked"] == 0.25
-    assert found["mixture"]["ast"]["token_share"] == trained.realized["ast"]["token_share"]
-    assert (found["num_cut"], found["num_without_word_times"]) == (0, 0)
-
-
-def test_weights_alone_are_shown_by_their_number_of_parameters(trained, tmp_path):
-    shutil.copy(trained.checkpoint / "model.safetensors", tmp_path)
-    assert list(describe_checkpoint(tmp_path)) == ["parameters"]
-    for content in (b"", b"not safetensors"):
-        (tmp_path / "model.safetensors").write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"model\.safetensors is not readable as safetensors"):
-            describe_checkpoint(tmp_path)
 
 
 # --- ids --------------------------------------------------------------------------------------------------------------

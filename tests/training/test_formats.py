@@ -10,9 +10,8 @@ from harness.errors import CorpusError
 from harness.segments import UnitSpan
 from harness.training.formats import Formatter, PairedUtterance, draw_run, draw_spans
 from harness.training.mixture import MixtureStream
-from harness.training.recipe import Mixture, TextTokenizerConfig
-from harness.training.text_tokenizer import train_text_tokenizer
-from harness.training.vocabulary import EOS, T2U, T_EN, U2T, U_EN, Vocabulary
+from harness.training.recipe import Mixture
+from harness.training.vocabulary import EOS, T2U, T_EN, U2T, U_EN
 from tests.training.toy import VOCABULARY, formatter, letters, span, utterances
 
 # Ten frames of 0.1 s with centers 0.05, 0.15, …: "ab" gets frames 0-3 (its own and the silence before it), "c" 4-6,
@@ -24,13 +23,6 @@ SPEECH, TEXT = [7, 8, 9, 10], [16, 17, 18, 19, 20]
 def all_formats(kind: str, *, max_span_words: int = 1, utterance: PairedUtterance = UTTERANCE) -> set[tuple[int, ...]]:
     made = formatter(max_span_words)
     return {tuple(made.format(utterance, kind, np.random.default_rng(seed))) for seed in range(40)}
-
-
-def test_ids_lie_in_disjoint_ranges():
-    assert VOCABULARY.size == 6 + 10 + 26
-    assert [VOCABULARY.modality_of(i) for i in (0, 5, 6, 15, 16, 41, 42)] == [
-        None, None, "speech", "speech", "text", "text", None,
-    ]  # fmt: skip
 
 
 def test_speech_is_start_units_end():
@@ -203,24 +195,6 @@ def test_random_formats_are_redrawn_every_epoch_and_the_same_in_every_run(kind):
     assert epochs() == [first, second, third]
 
 
-def test_text_subwords_of_spans_add_up_to_those_of_the_whole(tmp_path):
-    texts = ["the cat sat on the mat", "a cat and a hat", "on that mat the hat sat"]
-    tokenizer = train_text_tokenizer(texts, TextTokenizerConfig(vocab_size=24), tmp_path / "text.model")
-    for text in texts:
-        words = text.split()
-        whole = tokenizer.encode(text)
-        for cut in range(1, len(words)):
-            assert tokenizer.encode(" ".join(words[:cut])) + tokenizer.encode(" ".join(words[cut:])) == whole
-        assert tokenizer.decode(whole) == text
-        assert max(whole) < tokenizer.size == 24
-
-
-def test_the_same_texts_give_the_same_text_tokenizer(tmp_path):
-    texts = ["the cat sat on the mat", "a cat and a hat"]
-    made = [train_text_tokenizer(texts, TextTokenizerConfig(vocab_size=20), tmp_path / f"{i}") for i in range(2)]
-    assert made[0].digest == made[1].digest
-
-
 def test_alternating_without_word_times_is_refused_with_the_way_out():
     bare = PairedUtterance("u7", UTTERANCE.units, UTTERANCE.words, ())
     message = "'u7' has no word times, which alternating sequences need; give the corpus alignments"
@@ -236,7 +210,3 @@ def test_a_word_too_short_for_a_frame_leaves_no_units():
         (U_EN, 7, 8, U2T, 17, T2U, 9, 10, EOS),
         (T_EN, 16, T2U, U2T, 18, EOS),
     }
-
-
-def test_an_empty_inventory_has_an_empty_range():
-    assert list(Vocabulary(num_units=0, num_text=2).id_range("text")) == [6, 7]
