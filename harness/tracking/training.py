@@ -11,7 +11,7 @@ from harness.config import digest
 from harness.tracking.config import TrackingConfig
 from harness.tracking.fields import METRICS_PER_BATCH, TAG_CHARS, as_params, as_points, cut, send, tag_filter
 from harness.tracking.registry import register
-from harness.tracking.storage import TrackingError, TrackingWarning, open_experiment, reported, run_url
+from harness.tracking.storage import TrackingError, TrackingWarning, open_experiment, reported, run_url, withdraw
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,7 +27,8 @@ def training_logger(
     """A run that takes metrics step by step; use it in `with`.
 
     A run whose tag `key_tag` equals that of `tags` is opened again and takes the other tags. Its parameters cannot
-    change: one that differs now becomes a tag `resumed.<parameter>`.
+    change: one that differs now becomes a tag `resumed.<parameter>`. Of processes that make it at the same moment, all
+    go on in the run that was made first.
 
     Raises:
         TrackingError: if the run cannot be opened.
@@ -38,8 +39,11 @@ def training_logger(
         found = _find(client, experiment, key_tag, tags.get(key_tag))
         if found is None:
             made = client.create_run(experiment, run_name=name, tags={**config.tags, **tags})
-            send(client, made.info.run_id, params=texts)
-            return TrainingLogger(client, config, made.info.run_id, experiment, last={})
+            found = _find(client, experiment, key_tag, tags.get(key_tag)) or made
+            if found.info.run_id == made.info.run_id:
+                send(client, made.info.run_id, params=texts)
+                return TrainingLogger(client, config, made.info.run_id, experiment, last={})
+            withdraw(client, made.info.run_id, key_tag, by=found.info.run_id)
         run_id, old = found.info.run_id, found.data.params
         client.update_run(run_id, status="RUNNING")
         for key, value in tags.items():
@@ -67,11 +71,11 @@ def card_logger(config: TrackingConfig, card: ModelCard) -> TrainingLogger:
 
 
 def _find(client: MlflowClient, experiment: str, key: str, value: str | None) -> Any:
-    """The latest run with this tag, or None."""
+    """The run with this tag that was made first, or None."""
     if value is None:
         return None
-    order = ["attributes.start_time DESC"]
-    return next(iter(client.search_runs([experiment], tag_filter(key, value), max_results=1, order_by=order)), None)
+    runs = client.search_runs([experiment], tag_filter(key, value))
+    return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
 
 
 class TrainingLogger:

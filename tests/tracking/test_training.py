@@ -4,6 +4,7 @@ import signal
 from dataclasses import replace
 
 import pytest
+from mlflow import MlflowClient
 
 from harness.model import ModelCard, read_card
 from harness.tracking.config import LoggingConfig
@@ -34,6 +35,23 @@ class TestTrainingLogger:
         run = client.get_run(logger.run_id)
         assert self.steps(client, logger.run_id) == [1, 2, 3, 4, 5, 6, 7]
         assert (run.info.status, run.data.params, run.data.tags["team"]) == ("FINISHED", {"lr": "0.001"}, "speech")
+
+    def test_two_that_open_it_at_once_share_the_run_made_first(self, store, client, monkeypatch):
+        """The other process makes its run after this one has looked and before it makes its own."""
+        others = []
+
+        def meanwhile(*arguments, **more):
+            monkeypatch.undo()
+            others.append(training_logger(store, "train", {}, {"key": "twin"}))
+            return create(*arguments, **more)
+
+        create = MlflowClient.create_run
+        monkeypatch.setattr(MlflowClient, "create_run", meanwhile)
+        logger = training_logger(store, "train", {}, {"key": "twin"})
+        assert [logger.run_id] == [other.run_id for other in others]
+        experiment = client.get_experiment_by_name(store.tracking.experiment)
+        found = client.search_runs([experiment.experiment_id], "tags.key = 'twin'")
+        assert [run.info.run_id for run in found] == [logger.run_id]
 
     CODE = """
         import os, signal, sys
