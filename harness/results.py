@@ -26,7 +26,8 @@ class Item:
 
     Attributes:
         id: unique within the task.
-        group: what items that depend on one another have in common, such as their speaker; None: the item stands alone.
+        group: what items that depend on one another have in common: the speaker, or one value in each of two factors
+            that cross, voice first, in which None stands alone; None: the item stands alone.
         prompt: what the model was given, as JSON values.
         reference: the right answer, as JSON values.
         output: the model's answer, as JSON values.
@@ -36,7 +37,7 @@ class Item:
     """
 
     id: str
-    group: str | None = None
+    group: str | tuple[str | None, ...] | None = None
     prompt: Any = None
     reference: Any = None
     output: Any = None
@@ -49,6 +50,11 @@ class Item:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ResultsError(f"The item '{self.id}' has two fields called '{twice}'; give each its own name.")
+
+    @property
+    def clusters(self) -> tuple[str | None, ...]:
+        """The group as a key of `harness.stats`: its value in each factor, None where the item stands alone."""
+        return self.group if isinstance(self.group, tuple) else (self.group,)
 
     def data(self) -> dict[str, Any]:
         """The item as JSON values; fields that are None or an empty mapping are left out."""
@@ -78,12 +84,16 @@ class Item:
             raise ResultsError(f"{where}: unknown field '{unknown[0]}'; an item has {', '.join(_FIELDS)}.")
         if not isinstance(data.get("id"), str):
             raise ResultsError(f"{where}: an item has an id, which is text; found {data.get('id')!r}.")
-        for names, kind, what in ((("group", "failed"), str, "text"), (_MAPPINGS, dict, "an object")):
+        for names, kind, what in ((("failed",), str, "text"), (_MAPPINGS, dict, "an object")):
             for name in names:
                 if name in data and not isinstance(data[name], kind):
                     raise ResultsError(f"{where}: '{name}' is {what}; found {data[name]!r}.")
+        group = data.get("group")
+        values = group if isinstance(group, list) else [group]
+        if not values or not all(value is None or isinstance(value, str) for value in values):
+            raise ResultsError(f"{where}: 'group' is text, or a list of texts and nulls; found {group!r}.")
         try:
-            return cls(**data)
+            return cls(**{**data, "group": tuple(group) if isinstance(group, list) else group})
         except ResultsError as error:
             raise ResultsError(f"{where}: {error}") from None
 
@@ -102,6 +112,9 @@ class Metric:
         n: items it rests on.
         chance: its expected value without any ability, or None where there is none.
         higher_is_better: its direction; None for a description that is neither.
+        support: least and greatest value possible, or None where it is not known.
+        given: what the interval takes as it is and says nothing beyond: `"weights"` of a recipe that was trained with
+            one seed, `"voices"` or `"groups"` of which there are fewer than 6.
     """
 
     value: float
@@ -109,6 +122,15 @@ class Metric:
     higher_is_better: bool | None
     ci95: tuple[float, float] | None = None
     chance: float | None = None
+    support: tuple[float, float] | None = None
+    given: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Metric:
+        """The metric that `plain` made these JSON values of; results of older versions lack the last two."""
+        ci95, support = data["ci95"], data.get("support")
+        pairs = {"ci95": ci95 and tuple(ci95), "support": support and tuple(support)}
+        return cls(**{**data, **pairs, "given": tuple(data.get("given", ()))})
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -278,7 +300,7 @@ def _read_run(folder: Path, *, items: bool) -> RunResult:
         name: TaskResult(
             task=name,
             signature=data["signature"][name],
-            metrics={key: _metric(value) for key, value in task["metrics"].items()},
+            metrics={key: Metric.of(value) for key, value in task["metrics"].items()},
             n_expected=task["n_expected"],
             n_scored=task["n_scored"],
             n_failed=task["n_failed"],
@@ -290,11 +312,6 @@ def _read_run(folder: Path, *, items: bool) -> RunResult:
     }
     protocol = json.loads((folder / "protocol.json").read_text("utf-8"))
     return RunResult(data["run_id"], data["model"], data["corpus"], tasks, protocol)
-
-
-def _metric(data: Mapping[str, Any]) -> Metric:
-    ci95 = data["ci95"]
-    return Metric(**{**data, "ci95": (ci95[0], ci95[1]) if ci95 else None})
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:

@@ -290,6 +290,24 @@ class ItemMetrics(Protocol[_OptionsT_contra]):
 
 
 @runtime_checkable
+class LinearizedMetrics(Protocol[_OptionsT_contra]):
+    """What a task may add so that metrics that are not means over items, such as F1, are compared pairwise too."""
+
+    def linearized(self, items: Sequence[Item], options: _OptionsT_contra) -> dict[str, dict[str, float]]:
+        """As `ItemMetrics.item_values`, of values whose mean is the metric: `harness.stats.pseudo_values`."""
+        ...
+
+
+@runtime_checkable
+class TrainedItems(Protocol):
+    """What a task may add that trains: which seed answered an item, so that seeds are taken for replication."""
+
+    def replicate_of(self, item: Item) -> tuple[str, int] | None:
+        """What the item asks, the same for every seed, and the training seed that answered; None: nothing trained."""
+        ...
+
+
+@runtime_checkable
 class TaskFigures(Protocol):
     """What a task may add to be drawn: in reports, in the results folder and in trackers."""
 

@@ -1,4 +1,4 @@
-"""Cells of the transfer matrix: their predictions, and intervals over speakers and seeds jointly."""
+"""Cells of the transfer matrix: their predictions, and intervals over speakers and training seeds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.results import Item, Metric
-from harness.stats import bootstrap_sums_ci
+from harness.stats import Arm, seeded_ci
 
 Floats = NDArray[np.float64]
 #: Values `(…,)` of sums `(…, m)`.
 Statistic = Callable[[Floats], Floats]
 RESAMPLES = 2000
+#: What the names of cells begin with whose predictions another training seed would change.
+_TRAINED = ("train_", "cascade.")
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,21 @@ class CellPredictions:
 
     Attributes:
         utterances: (n,), ascending.
-        groups: (n,) speakers.
+        groups: (n,) what utterances depend on one another through, as keys of `harness.stats`.
         gold: (n,).
         predicted: (seeds, n).
+        ids: (seeds, n), of the items.
         counts: (n, seeds, m).
-        stream: which draws of seeds it takes part in: cells of one training have the same.
+        is_trained: whether a trained model made them; baselines need no training seeds.
     """
 
     utterances: list[str]
-    groups: list[str]
+    groups: list[tuple[str | None, ...]]
     gold: list[Any]
     predicted: list[list[Any]]
+    ids: list[list[str]]
     counts: Floats
-    stream: str
+    is_trained: bool
 
     @property
     def n(self) -> int:
@@ -57,8 +61,9 @@ class CellPredictions:
         gold = [first[u].reference for u in utterances]
         predicted = [[rows[u].output for u in utterances] for rows in by_seed]
         counts = [[columns(row[k], gold[k]) for row in predicted] for k in range(len(utterances))]
-        stream = items[0].extra["cell"].split(".")[0]
-        return cls(utterances, [str(first[u].group) for u in utterances], gold, predicted, np.array(counts), stream)
+        ids = [[rows[u].id for u in utterances] for rows in by_seed]
+        groups = [first[u].clusters for u in utterances]
+        return cls(utterances, groups, gold, predicted, ids, np.array(counts), is_trained(items[0].extra["cell"]))
 
     def common(self, other: CellPredictions) -> set[str]:
         """Utterances of both."""
@@ -71,10 +76,14 @@ class CellPredictions:
         def some(values: list[Any]) -> list[Any]:
             return [values[k] for k in at]
 
-        predicted = [some(row) for row in self.predicted]
-        return CellPredictions(
-            some(self.utterances), some(self.groups), some(self.gold), predicted, self.counts[at], self.stream
-        )
+        rows = [some(row) for row in self.predicted], [some(row) for row in self.ids]
+        columns = some(self.utterances), some(self.groups), some(self.gold)
+        return CellPredictions(*columns, *rows, self.counts[at], self.is_trained)
+
+
+def is_trained(cell: str) -> bool:
+    """Whether the predictions of a cell depend on a training seed."""
+    return cell.startswith(_TRAINED)
 
 
 def compare(
@@ -85,39 +94,10 @@ def compare(
     support: tuple[float, float] | None,
     chance: float | None,
 ) -> Metric:
-    """`combine` of the parts' means over seeds, with an interval over speakers and seeds jointly.
-
-    Speakers are drawn as in `harness.stats`. With every draw of speakers, seeds are drawn too, those of one training
-    alike for all its cells; their draws are widened by √(S / (S − 1)), since S seeds drawn with replacement vary less
-    than S new ones.
-    """
-    tables = [table for table, _ in parts]
-    columns = np.concatenate([table.counts.reshape(table.n, -1) for table in tables], axis=1)
-    ends = np.cumsum([table.counts[0].size for table in tables])[:-1]
-
-    def statistic(sums: Floats) -> Floats:
-        means = []
-        for (table, of), part in zip(parts, np.split(sums, ends, axis=-1), strict=True):
-            per_seed = of(part.reshape(*part.shape[:-1], *table.counts.shape[1:]))
-            shares = _seed_shares(table, per_seed.shape, seed)
-            means.append((per_seed * shares).sum(axis=-1))
-        return combine(*means)
-
-    interval = bootstrap_sums_ci(
-        columns, statistic, tables[0].groups, seed=seed, num_resamples=RESAMPLES, support=support
-    )
+    """`combine` of the parts' means over seeds, with the interval of `seeded_ci`: over utterances and new seeds."""
+    arms = [Arm(table.counts, statistic, is_trained=table.is_trained) for table, statistic in parts]
+    interval = seeded_ci(arms, parts[0][0].groups, seed=seed, combine=combine, num_resamples=RESAMPLES, support=support)
     return interval.metric(higher_is_better=higher_is_better, chance=chance)
-
-
-def _seed_shares(table: CellPredictions, shape: tuple[int, ...], seed: int) -> Floats:
-    """How much each seed counts: equally for all items, else drawn for each resample, `(…, seeds)`."""
-    seeds = shape[-1]
-    equal = np.full(seeds, 1 / seeds)
-    if seeds == 1 or len(shape) == 1:
-        return equal
-    rng = np.random.default_rng([seed, *table.stream.encode()])
-    drawn = rng.multinomial(seeds, equal, size=shape[:-1]) / seeds
-    return np.asarray(equal + (drawn - equal) * np.sqrt(seeds / (seeds - 1)))
 
 
 def grouped(items: Iterable[Item], key: str) -> dict[Any, list[Item]]:

@@ -27,7 +27,7 @@ from harness.results import Item, Metric
 from harness.segments import AudioSpan, Segment, Speech, Text
 from harness.task import Session, TaskInfo
 
-from ._cells import CellPredictions, Statistic, grouped
+from ._cells import CellPredictions, Statistic, grouped, is_trained
 from ._transfer_cascade import transcriber_of, transcripts_of
 from ._transfer_examples import (
     Cell,
@@ -38,7 +38,7 @@ from ._transfer_examples import (
     records_of,
     train_split,
 )
-from ._transfer_metrics import cell_metrics, comparisons, matrix
+from ._transfer_metrics import cell_metrics, comparisons, linearized_values, matrix, score_values
 from ._transfer_options import MODALITIES, TrainOn, TransferOptions
 from ._transfer_text import utterance_ids
 
@@ -198,7 +198,7 @@ class TransferTask(ABC, Generic[OptionsT]):
         return items
 
     def summarize(self, items: Sequence[Item], options: OptionsT, *, seed: int) -> dict[str, Metric]:
-        """The matrix and its baselines: means over seeds, each with an interval over speakers and seeds."""
+        """The matrix and its baselines: means over seeds, each with an interval over utterances and seeds."""
         metrics: dict[str, Metric] = {}
         for condition, rows in grouped([i for i in items if "best_loss" in i.scores], "condition").items():
             key, n = f"{self.info.name}.train_{condition}", len(rows)
@@ -217,12 +217,17 @@ class TransferTask(ABC, Generic[OptionsT]):
         return metrics
 
     def item_values(self, items: Sequence[Item], options: OptionsT) -> dict[str, dict[str, float]]:
-        """Of each cell the mean of the utterances' own scores."""
-        cells = grouped([i for i in items if "cell" in i.extra], "cell")
-        return {
-            f"{self.info.name}.{name}.{self.score_name}": {i.id: float(i.scores["score"]) for i in rows}
-            for name, rows in cells.items()
-        }
+        """Of each cell the mean of the scores of utterances that all seeds answered."""
+        return score_values(self, items)
+
+    def linearized(self, items: Sequence[Item], options: OptionsT) -> dict[str, dict[str, float]]:
+        """Of each cell the statistics with an interval that are no means, item by item."""
+        return linearized_values(self, items)
+
+    def replicate_of(self, item: Item) -> tuple[str, int] | None:
+        """Utterance and training seed of a trained model's prediction."""
+        cell = item.extra.get("cell", "")
+        return (item.extra["utterance"], item.extra["seed"]) if is_trained(cell) else None
 
     def figures(self, items: Sequence[Item], metrics: Mapping[str, Metric]) -> list[Figure]:
         """The transfer matrix in the headline metric."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from harness.results import Metric
-from harness.stats import bootstrap_ci
+from harness.results import Item, Metric
+from harness.stats import Arm, pseudo_values, seeded_ci
 from harness.task import TaskInfo
 
-from ._cells import RESAMPLES, CellPredictions, Floats, Statistic, compare
+from ._cells import RESAMPLES, CellPredictions, Floats, Statistic, compare, grouped
 from ._transfer_options import MODALITIES
 
 #: How often labels are permuted to find what predictions reach that have nothing to do with their utterances.
@@ -58,11 +58,32 @@ def cell_metrics(task: CellScorer, cell: str, table: CellPredictions, seed: int)
             out[f"{out_key}_shuffled"] = Metric(float(statistic(shuffled).mean()), table.n, None)
     if task.score_name not in task.statistics:
         scores = [[task.score(p, g) for p, g in zip(row, table.gold, strict=True)] for row in table.predicted]
-        interval = bootstrap_ci(
-            np.mean(scores, axis=0), table.groups, seed=seed, num_resamples=RESAMPLES, support=(0.0, 100.0)
-        )
+        arm = Arm.of_means(np.transpose(scores), is_trained=table.is_trained)
+        interval = seeded_ci([arm], table.groups, seed=seed, num_resamples=RESAMPLES, support=(0.0, 100.0))
         out[f"{key}.{task.score_name}"] = interval.metric(higher_is_better=True)
     return out
+
+
+def score_values(task: CellScorer, items: Sequence[Item]) -> dict[str, dict[str, float]]:
+    """Of each cell, by metric key and item id, the scores of utterances that all seeds answered."""
+    values: dict[str, dict[str, float]] = {}
+    for name, rows in grouped([i for i in items if "cell" in i.extra], "cell").items():
+        common = {i for row in CellPredictions.of(rows, task.columns).ids for i in row}
+        of_items = {i.id: float(i.scores["score"]) for i in rows if i.id in common}
+        values[f"{task.info.name}.{name}.{task.score_name}"] = of_items
+    return values
+
+
+def linearized_values(task: CellScorer, items: Sequence[Item]) -> dict[str, dict[str, float]]:
+    """The same of the statistics with an interval that are no means, by `pseudo_values`."""
+    values: dict[str, dict[str, float]] = {}
+    for cell, rows in grouped([i for i in items if "cell" in i.extra], "cell").items():
+        table = CellPredictions.of(rows, task.columns)
+        ids = [i for row in table.ids for i in row]
+        for name in sorted(task.with_interval - {task.score_name}):
+            column = pseudo_values(table.counts, task.statistics[name]).T.ravel().tolist()
+            values[f"{task.info.name}.{cell}.{name}"] = dict(zip(ids, column, strict=True))
+    return values
 
 
 def _permuted(task: CellScorer, table: CellPredictions, seed: int) -> Floats:

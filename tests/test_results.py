@@ -144,7 +144,9 @@ def test_columns_open_scores_and_extra():
         ('{"id": "b", "score": 1}', r"items.jsonl:3: unknown field 'score'; an item has id, group"),
         ('{"scores": {}}', r"items.jsonl:3: an item has an id, which is text; found None"),
         ('{"id": 7}', r"items.jsonl:3: an item has an id, which is text; found 7"),
-        ('{"id": "b", "group": 7}', r"items.jsonl:3: 'group' is text; found 7"),
+        ('{"id": "b", "group": 7}', r"items.jsonl:3: 'group' is text, or a list of texts and nulls; found 7"),
+        ('{"id": "b", "group": []}', r"items.jsonl:3: 'group' is text, or a list of texts and nulls; found \[\]"),
+        ('{"id": "b", "group": ["x", 7]}', r"items.jsonl:3: 'group' is text, or a list .* found \['x', 7\]"),
         ('{"id": "b", "failed": true}', r"items.jsonl:3: 'failed' is text; found True"),
         ('{"id": "b", "scores": [1]}', r"items.jsonl:3: 'scores' is an object; found \[1\]"),
         ('["b"]', r"items.jsonl:3: an item is an object; found list"),
@@ -199,6 +201,22 @@ def test_the_headline_has_what_was_measured_in_its_order():
         "cra.u2t.sum.mrr",
     ]
     assert headline(METRICS, []) == METRICS
+
+
+def test_a_group_may_name_two_factors(tmp_path):
+    """As a list in the file; an item that has one factor alone has None in the other."""
+    items = [Item("a", group=("m1", "rain")), Item("b", group=("m1", None)), Item("c", group="m1"), Item("d")]
+    write_items(tmp_path / "items.jsonl", items)
+    assert '"group": ["m1", null]' in (tmp_path / "items.jsonl").read_text("utf-8")
+    assert read_items(tmp_path / "items.jsonl") == items
+    assert [i.clusters for i in items] == [("m1", "rain"), ("m1", None), ("m1",), (None,)]
+
+
+def test_results_of_older_versions_lack_what_came_later():
+    old = {"value": 0.5, "n": 4, "higher_is_better": True, "ci95": [0.1, 0.9], "chance": None}
+    assert Metric.of(old) == Metric(0.5, 4, True, (0.1, 0.9))
+    new = {**old, "support": [0, 1], "given": ["weights"]}
+    assert Metric.of(new) == Metric(0.5, 4, True, (0.1, 0.9), support=(0, 1), given=("weights",))
 
 
 def _remove(*path):

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from harness.config import flatten
 from harness.errors import ComparisonError, UnknownNameError
-from harness.report.item_values import ItemValues, item_values
 from harness.report.labels import labels_of, registered_tasks
-from harness.results import Metric, RunResult, TaskResult, headline
-from harness.stats import PairedDifference, holm, paired_differences
+from harness.report.pairing import ALPHA, paired_with
+from harness.results import Metric, RunResult, headline
+from harness.stats import PairedDifference, holm
 from harness.task import AnyTask
 
 if TYPE_CHECKING:
     import pandas
-
-#: A corrected p-value below this is called significant.
-ALPHA = 0.05
-#: Parts of a task's protocol that say which items were used, not how.
-_WHICH_ITEMS = ("corpus", "corpus_digest", "split", "n", "examples", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +29,12 @@ class Difference:
         ci95: 95 % interval; None where there is none.
         paired: whether both were compared item by item; otherwise the interval follows from their own two intervals
             and no test is made.
-        p_value: of the sign-flip test; None if unpaired.
+        p_value: None if unpaired.
         p_corrected: the same, corrected for every test of the comparison.
-        detectable: smallest true difference that such a test detects with 80 % power.
+        detectable: smallest true difference that this test, corrected, detects with 80 % power; None where it cannot.
         n: common items; 0 if unpaired.
+        test: `sign-flip` over items in clusters, or `t` where seeds or two factors cross the items; None if unpaired.
+        given: what interval and test take as it is, as `Metric.given`.
     """
 
     value: float
@@ -50,11 +44,13 @@ class Difference:
     p_corrected: float | None = None
     detectable: float | None = None
     n: int = 0
+    test: str | None = None
+    given: tuple[str, ...] = ()
 
     @property
     def significant(self) -> bool:
-        """Whether the corrected p-value is below `ALPHA`."""
-        return self.p_corrected is not None and self.p_corrected < ALPHA
+        """Whether the corrected p-value is below `ALPHA`; never of recipes that were trained with one seed."""
+        return self.p_corrected is not None and self.p_corrected < ALPHA and "weights" not in self.given
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +126,10 @@ def compare(
 ) -> Comparison:
     """Every run against the baseline on every metric.
 
-    Where a metric is a mean over items (`ItemMetrics`) and both runs were asked the same items, the difference is
-    paired on those that both scored: `stats.paired_difference`, clustered by the items' `group`. Other metrics, such
-    as medians, get the interval that follows from the two runs' own (Zou & Donner 2008, Statistics in Medicine 27,
+    Where a metric is a mean over items (`ItemMetrics`) or linearized (`LinearizedMetrics`) and both runs were asked the
+    same items, the difference is paired on those that both scored, clustered by the items' `group`:
+    `stats.seeded_difference` over training seeds, else `stats.paired_difference`. Other metrics, such as medians, get
+    the interval that follows from the two runs' own (Zou & Donner 2008, Statistics in Medicine 27,
     which takes them as independent: on the same items it is on the wide side), and no test. P-values are corrected
     over all tests of the table by Holm's method.
 
@@ -163,8 +160,7 @@ def compare(
             "Run all of them with one protocol, or compare them anyway with --force, which marks them."
         )
     keys = _keys(results, tasks, metrics)
-    values = [item_values(result, tasks) for result in results]
-    paired = _paired(results, values, keys, baseline, seed, num_resamples)
+    paired = paired_with(results, tasks, keys, baseline=baseline, seed=seed, num_resamples=num_resamples)
     tested = {f"{key}\n{i}": d.p_value for (key, i), d in paired.items()}
     corrected = holm(tested)
     rows = []
@@ -265,55 +261,16 @@ def _with_best(
 
 def _tested(found: PairedDifference, corrected: float) -> Difference:
     return Difference(
-        found.difference, found.ci95, True, found.p_value, corrected, found.minimum_detectable_effect, found.n
+        found.difference, found.ci95, True, found.p_value, corrected, found.minimum_detectable_effect, found.n,
+        found.test, found.interval.given,
     )  # fmt: skip
 
 
 def _untested(a: Metric, b: Metric) -> Difference:
     """From the two metrics' own intervals, as if they were independent: Zou & Donner 2008, equation 3."""
-    value = a.value - b.value
+    value, given = a.value - b.value, tuple(dict.fromkeys((*a.given, *b.given)))
     if not (a.ci95 and b.ci95):
-        return Difference(value, None, paired=False)
+        return Difference(value, None, paired=False, given=given)
     low = value - math.hypot(a.value - a.ci95[0], b.ci95[1] - b.value)
     high = value + math.hypot(a.ci95[1] - a.value, b.value - b.ci95[0])
-    return Difference(value, (low, high), paired=False)
-
-
-def _paired(
-    results: Sequence[RunResult],
-    values: Sequence[Mapping[str, ItemValues]],
-    keys: Mapping[str, str],
-    baseline: int,
-    seed: int,
-    num_resamples: int,
-) -> dict[tuple[str, int], PairedDifference]:
-    """Every comparison item by item, by metric and run; those over the same items share their resamples."""
-    batches: dict[tuple[str, tuple[str, ...]], dict[tuple[str, int], NDArray[np.float64]]] = {}
-    for key, task in keys.items():
-        mine = values[baseline].get(task, {}).get(key)
-        if mine is None:
-            continue
-        for i, result in enumerate(results):
-            theirs = values[i].get(task, {}).get(key)
-            if i == baseline or theirs is None or not _same_items(results[baseline], result, task):
-                continue
-            ids = tuple(sorted(mine.keys() & theirs.keys()))
-            if len(ids) >= 2:
-                difference = np.array([theirs[x] - mine[x] for x in ids])
-                batches.setdefault((task, ids), {})[key, i] = difference
-    found: dict[tuple[str, int], PairedDifference] = {}
-    for (task, ids), columns in batches.items():
-        clusters = _clusters(results[baseline].tasks[task], ids)
-        table = np.column_stack(list(columns.values()))
-        compared = paired_differences(table, clusters, seed=seed, num_resamples=num_resamples)
-        found |= dict(zip(columns, compared, strict=True))
-    return found
-
-
-def _same_items(a: RunResult, b: RunResult, task: str) -> bool:
-    return all(a.tasks[task].protocol.get(k) == b.tasks[task].protocol.get(k) for k in _WHICH_ITEMS)
-
-
-def _clusters(task: TaskResult, ids: Sequence[str]) -> list[Hashable]:
-    groups = {item.id: item.group for item in task.items}
-    return [("alone", i) if groups[i] is None else ("group", groups[i]) for i in ids]
+    return Difference(value, (low, high), paired=False, given=given)

@@ -7,7 +7,17 @@ from typing import Any
 
 from harness.config import plain
 from harness.report.compare import ALPHA, Comparison, ComparisonCell, ComparisonRow, Difference
-from harness.report.tables import Table, blocks, bounds_text, decimals, number, p_text, parts_of
+from harness.report.tables import (
+    Table,
+    blocks,
+    decimals,
+    given_marks,
+    given_notes,
+    metric_cell,
+    number,
+    p_text,
+    parts_of,
+)
 
 
 def comparison_title(c: Comparison) -> str:
@@ -19,21 +29,29 @@ def comparison_title(c: Comparison) -> str:
 def comparison_notes(c: Comparison) -> list[str]:
     """How to read the table, and every caveat that applies to it."""
     differences = [e.difference for row in c.rows for e in row.entries if e and e.difference]
+    tested = [d for d in differences if d.paired]
     notes = ["brackets: 95 % intervals; Δ: difference to the baseline"]
-    if any(d.paired for d in differences):
+    if tested:
         notes.append(
             f"Δ is paired on common items, clustered by their group, {c.num_resamples:,} resamples (seed {c.seed}); "
-            f"p of the sign-flip test, corrected by {c.correction}'s method over the table's {_tests(c.num_tests)}; "
-            f"* p < {ALPHA:g}"
+            f"p of {' or '.join(_TESTS[name] for name in sorted({str(d.test) for d in tested}))}, corrected by "
+            f"{c.correction}'s method over the table's {_tests(c.num_tests)}; * p < {ALPHA:g}"
         )
-        notes.append("mde: smallest true difference that these items show with 80 % power, before correction")
-    if not all(d.paired for d in differences):
+        notes.append("mde: smallest true difference that this test, corrected, finds with 80 % power, if it can")
+        notes.append("each checkpoint is one pretraining: Δ compares checkpoints and is no verdict on how to pretrain")
+    if len(tested) < len(differences):
         notes.append(
             "~ unpaired: no mean over items, or other items; interval from the two runs' own intervals, no test"
         )
+    own = [g for row in c.rows for e in row.entries if e for g in e.metric.given]
+    notes += given_notes([*own, *(g for d in differences for g in d.given)])
     for label, fields in c.differing.items():
         notes.append(f"† {label} has another protocol: {'; '.join(fields)}")
     return notes
+
+
+#: Tests by name, as notes call them.
+_TESTS = {"sign-flip": "the sign-flip test", "t": "the t test over seeds or crossed groups"}
 
 
 def _tests(number: int) -> str:
@@ -70,7 +88,7 @@ def comparison_blocks(c: Comparison, width: int, *, best: tuple[str, str] = ("",
 RECORD = (
     "metric", "task", "higher_is_better", "chance", "run", "baseline", "value", "ci95_low", "ci95_high", "n", "best",
     "difference", "difference_low", "difference_high", "paired", "p_value", "p_corrected", "detectable", "common_items",
-    "differing",
+    "test", "given", "differing",
 )  # fmt: skip
 
 
@@ -83,11 +101,12 @@ def comparison_records(c: Comparison) -> list[dict[str, Any]]:
                 continue
             d = e.difference
             bounds = (d.ci95 or (None, None)) if d else (None, None)
-            tested = (d.paired, d.p_value, d.p_corrected, d.detectable, d.n) if d else (None,) * 5
+            tested = (d.paired, d.p_value, d.p_corrected, d.detectable, d.n, d.test) if d else (None,) * 6
+            given = "+".join(dict.fromkeys((*e.metric.given, *(d.given if d else ()))))
             head = (row.key, row.task, row.higher_is_better, row.chance, label, i == c.baseline)
             own = (e.metric.value, *(e.metric.ci95 or (None, None)), e.metric.n, e.best)
             differing = "; ".join(c.differing.get(label, ()))
-            values = (*head, *own, d.value if d else None, *bounds, *tested, differing)
+            values = (*head, *own, d.value if d else None, *bounds, *tested, given, differing)
             found.append(dict(zip(RECORD, values, strict=True)))
     return found
 
@@ -128,16 +147,16 @@ def row_decimals(row: ComparisonRow) -> int:
 
 def _value(e: ComparisonCell, best: tuple[str, str], digits: int) -> str:
     before, after = best if e.best else ("", "")
-    return f"{before}{number(e.metric.value, digits)}{bounds_text(e.metric.ci95, digits)}{after}"
+    return f"{before}{metric_cell(e.metric, digits)}{after}"
 
 
 def difference_text(d: Difference, digits: int) -> str:
     """A difference with its interval and p-value, or how it was found."""
     bounds = "" if d.ci95 is None else f" [{', '.join(number(x, digits, sign=True) for x in d.ci95)}]"
-    head = f"Δ {number(d.value, digits, sign=True)}{bounds}"
+    head = f"Δ {number(d.value, digits, sign=True)}{bounds}{given_marks(d.given)}"
     if not d.paired or d.p_corrected is None:
         return f"{head} ~"
-    mde = "" if d.significant or d.detectable is None else f" mde {number(d.detectable, digits)}"
+    mde = "" if d.p_corrected < ALPHA or d.detectable is None else f" mde {number(d.detectable, digits)}"
     return f"{head} {p_text(d.p_corrected)}{'*' if d.significant else mde}"
 
 

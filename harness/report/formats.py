@@ -20,7 +20,7 @@ from harness.report.comparison_tables import (
     run_heads,
 )
 from harness.report.leaderboard import Leaderboard, board_table
-from harness.report.tables import bounds_text, number
+from harness.report.tables import bounds_text, given_marks, number
 
 
 def comparison_markdown(c: Comparison) -> str:
@@ -32,7 +32,7 @@ def comparison_markdown(c: Comparison) -> str:
         value = number(e.metric.value, digits)
         head = f"**{value}**" if e.best else value
         below = f"<br>{_md_text(difference_text(e.difference, digits))}" if e.difference else ""
-        return f"{head}{bounds_text(e.metric.ci95, digits)}{below}"
+        return f"{head}{bounds_text(e.metric.ci95, digits)}{given_marks(e.metric.given)}{below}"
 
     def cells(row: ComparisonRow) -> list[str]:
         return [cell(e, row_decimals(row)) for e in row.entries]
@@ -63,7 +63,8 @@ def comparison_latex(c: Comparison) -> str:
             return "--"
         value = number(e.metric.value, digits)
         value = f"\\textbf{{{value}}}" if e.best else value
-        return value + (f" {{\\scriptsize {tex(bounds_text(e.metric.ci95, digits).strip())}}}" if e.metric.ci95 else "")
+        bounds = bounds_text(e.metric.ci95, digits).strip() + given_marks(e.metric.given)
+        return value + (f" {{\\scriptsize {tex(bounds)}}}" if bounds else "")
 
     def below(e: ComparisonCell | None, digits: int) -> str:
         return f"{{\\scriptsize {tex(difference_text(e.difference, digits))}}}" if e and e.difference else ""
@@ -96,6 +97,7 @@ def comparison_latex(c: Comparison) -> str:
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"$\sim$", "^": r"\^{}", "Δ": r"$\Delta$", "−": "$-$", "<": "$<$", ">": "$>$", "†": r"\dag{}", "…": r"\dots{}",
+    "‡": r"\ddag{}", "§": r"\S{}",
 }  # fmt: skip
 
 
@@ -117,4 +119,6 @@ def board_markdown(board: Leaderboard) -> str:
     """A leaderboard in Markdown."""
     table = board_table(board)
     aligned = ["---" if i in table.left else "---:" for i in range(len(table.columns))]
-    return "\n".join([f"`{board.signature}`", "", _md(table.columns), _md(aligned), *map(_md, table.rows)])
+    notes = [f"- {_md_text(note)}" for note in table.notes]
+    lines = [_md(table.columns), _md(aligned), *map(_md, table.rows), *([""] if notes else []), *notes]
+    return "\n".join([f"`{board.signature}`", "", *lines])

@@ -115,7 +115,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=tables.number, p=tables.p_text, pretty=_pretty, broken=_broken)
+    environment.filters.update(
+        number=tables.number, marks=tables.given_marks, p=tables.p_text, pretty=_pretty, broken=_broken
+    )
     environment.globals.update(
         better=comparison_tables.better,
         chance=comparison_tables.chance,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.config import build
 from harness.errors import ResultsError
 from harness.results import Item, RunResult, TaskResult
-from harness.task import AnyTask, ItemMetrics
+from harness.task import AnyTask, ItemMetrics, LinearizedMetrics
 
 #: Values of items by metric key and item id.
 ItemValues = Mapping[str, Mapping[str, float]]
@@ -17,13 +17,25 @@ ItemValues = Mapping[str, Mapping[str, float]]
 
 def item_values(result: RunResult, tasks: Mapping[str, AnyTask]) -> dict[str, ItemValues]:
     """By task, what items add to its metrics; empty where the task is not here or now has another version."""
+    return _values(result, tasks, lambda task: task.item_values if isinstance(task, ItemMetrics) else None)
+
+
+def linearized_values(result: RunResult, tasks: Mapping[str, AnyTask]) -> dict[str, ItemValues]:
+    """The same of metrics that are no means over items: values that average to them and spread as they do."""
+    return _values(result, tasks, lambda task: task.linearized if isinstance(task, LinearizedMetrics) else None)
+
+
+def _values(
+    result: RunResult, tasks: Mapping[str, AnyTask], method_of: Callable[[AnyTask], Callable[..., ItemValues] | None]
+) -> dict[str, ItemValues]:
     found: dict[str, ItemValues] = {}
     for name, task_result in result.tasks.items():
         task = tasks.get(name)
-        if not isinstance(task, ItemMetrics) or task_result.protocol.get("version") != task.info.version:
+        method = method_of(task) if task is not None else None
+        if task is None or method is None or task_result.protocol.get("version") != task.info.version:
             continue
         options: Any = build(task.Options, task_result.protocol["options"], where=f"{result.run_id}: {name}.options")
-        values = task.item_values(scored(task_result), options)
+        values = method(scored(task_result), options)
         _check_means(result, task_result, values)
         found[name] = values
     return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.config import digest
 from harness.errors import UnknownNameError
-from harness.report.tables import Table, blocks, decimals, metric_cell, parts_of
+from harness.report.tables import Table, blocks, decimals, given_notes, metric_cell, parts_of
 from harness.results import Metric, RunResult, TaskResult, headline
 from harness.task import AnyTask
 
@@ -86,7 +86,9 @@ def board_table(board: Leaderboard) -> Table:
     )
     last = len(board.keys) + 3
     columns = ("#", "model", *board.keys, "when", "run")
-    return Table(f"{board.signature}; best first by {board.by}", columns, rows, left=frozenset({1, last}))
+    found = (g for s in board.standings for k in board.keys if k in s.metrics for g in s.metrics[k].given)
+    title, notes = f"{board.signature}; best first by {board.by}", tuple(given_notes(found))
+    return Table(title, columns, rows, left=frozenset({1, last}), notes=notes)
 
 
 def board_blocks(board: Leaderboard, width: int) -> list[Table]:

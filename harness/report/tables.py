@@ -44,7 +44,8 @@ def results_table(task: str, results: Sequence[RunResult], info: TaskInfo) -> Ta
         "95 % intervals in brackets"
     )
     rows = tuple(_results_row(task, results, key) for key in keys)
-    return Table(title, ("metric", "better", *models, "chance"), rows)
+    notes = given_notes(g for r in results for key in keys if key in r.metrics for g in r.metrics[key].given)
+    return Table(title, ("metric", "better", *models, "chance"), rows, notes=tuple(notes))
 
 
 def _results_row(task: str, results: Sequence[RunResult], key: str) -> tuple[str, ...]:
@@ -63,7 +64,7 @@ def metric_cell(metric: Metric | None, digits: int) -> str:
     """A number with its interval; a dash where there is none."""
     if metric is None:
         return "-"
-    return number(metric.value, digits) + bounds_text(metric.ci95, digits)
+    return number(metric.value, digits) + bounds_text(metric.ci95, digits) + given_marks(metric.given)
 
 
 def decimals(values: Iterable[float]) -> int:
@@ -117,3 +118,25 @@ def p_text(p: float) -> str:
 def bounds_text(ci95: tuple[float, float] | None, digits: int) -> str:
     """An interval in brackets after a space; empty where there is none."""
     return "" if ci95 is None else f" [{number(ci95[0], digits)}, {number(ci95[1], digits)}]"
+
+
+#: What an interval takes as it is (`Metric.given`): its mark, and what the mark says.
+_GIVEN = {
+    "weights": ("‡", "these weights only: trained with one seed, no verdict on recipes"),
+    "voices": (
+        "§",
+        "these voices: fewer than 6 (or as few other groups), so that the interval is over items",
+    ),
+    "groups": ("§", "these groups: fewer than 6, so that the interval is not over groups"),
+}
+
+
+def given_marks(given: Iterable[str]) -> str:
+    """Marks of what an interval takes as it is; empty where it speaks of all."""
+    return "".join(dict.fromkeys(_GIVEN[name][0] for name in given))
+
+
+def given_notes(given: Iterable[str]) -> list[str]:
+    """What the marks say, a line each."""
+    found = set(given)
+    return [f"{mark} {says}" for name, (mark, says) in _GIVEN.items() if name in found]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.errors import OptionError, SampleError
+from harness.stats.binomial import nearness, nearness_of_items
 from harness.stats.design import CHUNK, Clusters, Codes, Design, Floats, sums_by_cluster, table_of
-from harness.stats.intervals import Interval, interval_of
+from harness.stats.intervals import Frame, Interval
+from harness.stats.variance import Statistic, cluster_variances, influences
 
 
 def bootstrap_ci(
@@ -27,11 +29,9 @@ def bootstrap_ci(
 ) -> Interval:
     """Confidence interval of the mean or median over items that depend on one another within clusters.
 
-    Whole clusters are drawn with replacement, as many as there are, and the statistic is taken over all items drawn,
-    so that the mean is a ratio of sums and a large cluster weighs more (Davison & Hinkley 1997, "Bootstrap Methods
-    and their Application", section 3.8). Clusters that cross (every speaker reads every story) are both drawn and
-    an item weighs the product of its two counts: the pigeonhole bootstrap (Owen 2007, arXiv 0712.1111), whose variance
-    errs a little on the wide side.
+    **One factor.** Whole clusters are drawn with replacement, as many as there are, and the statistic is taken over
+    all items drawn, so that the mean is a ratio of sums and a large cluster weighs more (Davison & Hinkley 1997,
+    "Bootstrap Methods and their Application", section 3.8).
 
     The ends are *expanded percentiles*: with G clusters a plain percentile interval is too narrow by √((G − 1) / G) and
     by the normal's quantile in the place of Student's; the tail α/2 becomes Φ(−√(G / (G − 1)) · t_{α/2, G − 1})
@@ -43,20 +43,30 @@ def bootstrap_ci(
     Miller 2008, Review of Economics and Statistics 90, on why G − 1). Below 1.5 effective clusters there is no
     interval.
 
+    **Two factors that cross** (every voice says sentences of every association): a mean gets value ± t · √V with the
+    two-way variance of `cluster_variances` and G − 1 degrees of freedom, G the smaller number of clusters. For a
+    median both are drawn and an item weighs the product of its two counts: the pigeonhole bootstrap (Owen 2007, arXiv
+    0712.1111), whose variance errs a little on the wide side.
+
+    **Fewer than 6 clusters** of a factor do not tell what others are like: the interval is over items (or over the
+    other factor), speaks of these clusters alone and says so in `given`.
+
+    **Bounded means near their ends.** Near an end of the support (`nearness_of_items`) the interval also holds Clopper
+    & Pearson's for `Design.effective_items` trials: bounds move with the number of right items, to the last one. No
+    interval has zero width: items without any spread get Clopper & Pearson's, and none where no support is known.
+
     The result depends neither on the order of items nor on the names of clusters beyond their sorted order.
 
     Args:
         values: (n,), finite.
-        clusters: (n,) keys of dependence (speaker, prompt, story), sorted by their `repr`; None where every item
-            stands alone.
+        clusters: (n,) keys of dependence (speaker, prompt, story), sorted by their `repr`; tuples of two keys for two
+            factors that cross, in which None stands alone; None where every item stands alone.
         seed: of the resampling.
-        crossed: (n,) keys of a second kind of dependence that crosses the first.
+        crossed: (n,) keys of the second factor, where `clusters` are those of the first.
         num_resamples: bootstrap replicates.
         statistic: of the items, each of equal weight.
         level: confidence level, in (0, 1).
-        support: least and greatest value possible, (0, 1) for shares; bounds are clipped to it. If every value lies
-            at one end of it, resampling would give an interval of no width; then the other bound of the mean is
-            Wilson's for as many trials as there are effective clusters.
+        support: least and greatest value possible, (0, 1) for shares; bounds are clipped to it.
 
     Raises:
         SampleError: if there are no values, they are not finite or outside the support, or keys are missing or None.
@@ -98,21 +108,33 @@ def bootstrap_cis(
         raise SampleError(f"Values must lie in the support {support}; found {table.min()} to {table.max()}.")
     if statistic not in ("mean", "median"):
         raise OptionError(f"There is no statistic '{statistic}'. Known: mean, median.")
-    design = Design.of(table, clusters, crossed)
+    frame = Frame(Design.of(table, clusters, crossed), level, support, is_share=statistic == "mean")
     if statistic == "mean":
-        table = np.column_stack([design.table, np.ones(design.n)])
-        estimates, draws = _resample_sums(table, design, _means, seed, num_resamples)
-    else:
-        estimates, draws = _resample_medians(design, seed, num_resamples)
-    return [
-        interval_of(float(estimates[j]), draws[:, j], design, num_resamples, level, support, share=statistic == "mean")
-        for j in range(estimates.size)
-    ]
+        return mean_cis(frame, seed, num_resamples)
+    estimates, draws = _resample_medians(frame.design, seed, num_resamples)
+    return [frame.of_draws(float(value), draws[:, j], num_resamples, near=0) for j, value in enumerate(estimates)]
+
+
+def mean_cis(frame: Frame, seed: int, num_resamples: int) -> list[Interval]:
+    """The interval of the mean of each column of a design's table."""
+    design, support = frame.design, frame.support
+    near = [0.0 if support is None else nearness_of_items(column, support) for column in design.table.T]
+    means = design.table.mean(axis=0)
+    if len(design.ways) == 2:
+        variances = cluster_variances(design, (design.table - means) / design.n)
+        freedom = design.effective_clusters - 1
+        return [
+            frame.of_variance(float(mean), float(v), freedom, near=at)
+            for mean, v, at in zip(means, variances, near, strict=True)
+        ]
+    table = np.column_stack([design.table, np.ones(design.n)])
+    estimates, draws = _resample_sums(table, design, _means, seed, num_resamples)
+    return [frame.of_draws(float(value), draws[:, j], num_resamples, near=near[j]) for j, value in enumerate(estimates)]
 
 
 def bootstrap_sums_ci(
     columns: ArrayLike,
-    statistic: Callable[[Floats], Floats],
+    statistic: Statistic,
     clusters: Clusters | None = None,
     *,
     seed: int,
@@ -122,6 +144,9 @@ def bootstrap_sums_ci(
     support: tuple[float, float] | None = None,
 ) -> Interval:
     """`bootstrap_ci` of a statistic of sums over items: micro F1 of counts, word error rate, corpus perplexity.
+
+    Over two factors that cross, the statistic is linearized (`influences`). Near an end of its support (`nearness`) it
+    is bounded by counting, as a share of the items would be.
 
     Args:
         columns: (n, m), what is summed over items (`[tp, gold, predicted]`, `[errors, words]`, …).
@@ -137,18 +162,33 @@ def bootstrap_sums_ci(
     Raises:
         SampleError: as `bootstrap_ci`, or if the statistic of all items is not finite or outside the support.
     """
-    design = Design.of(table_of(columns), clusters, crossed)
+    frame = Frame(Design.of(table_of(columns), clusters, crossed), level, support)
+    return sums_interval(frame, statistic, seed, num_resamples)
 
-    def column(sums: Floats) -> Floats:
-        return np.asarray(statistic(sums), dtype=np.float64)[..., None]
 
-    estimates, draws = _resample_sums(design.table, design, column, seed, num_resamples)
-    value = float(estimates[0])
+def sums_interval(frame: Frame, statistic: Statistic, seed: int, num_resamples: int) -> Interval:
+    """The interval of a statistic of the sums of a design's table, as `bootstrap_sums_ci` has it.
+
+    Raises:
+        SampleError: as `bootstrap_sums_ci`.
+    """
+    design, support = frame.design, frame.support
+    with np.errstate(all="ignore"):
+        value = float(statistic(design.table.sum(axis=0)))
     if not math.isfinite(value):
         raise SampleError(f"The statistic of all {design.n} items is {value}: there is nothing to measure.")
     if support is not None and not support[0] <= value <= support[1]:
         raise SampleError(f"The statistic must lie in the support {support}; found {value}.")
-    return interval_of(value, draws[:, 0], design, num_resamples, level, support, share=True)
+    near = 0.0 if support is None else nearness(value, support, design.effective_items)
+    if len(design.ways) == 2:
+        variance = cluster_variances(design, influences(design.table, statistic)[:, None])[0]
+        return frame.of_variance(value, float(variance), design.effective_clusters - 1, near=near)
+
+    def column(sums: Floats) -> Floats:
+        return np.asarray(statistic(sums), dtype=np.float64)[..., None]
+
+    draws = _resample_sums(design.table, design, column, seed, num_resamples)[1]
+    return frame.of_draws(value, draws[:, 0], num_resamples, near=near)
 
 
 def _weights(ways: Sequence[Codes], seed: int, num_resamples: int) -> Iterator[Codes]:
@@ -181,7 +221,7 @@ def _means(sums: Floats) -> Floats:
 
 
 def _resample_sums(
-    table: Floats, design: Design, statistic: Callable[[Floats], Floats], seed: int, num_resamples: int
+    table: Floats, design: Design, statistic: Statistic, seed: int, num_resamples: int
 ) -> tuple[Floats, Floats]:
     """The statistic (q,) of all items, and (rows, q) of the resamples."""
     ways = design.ways

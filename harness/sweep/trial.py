@@ -7,7 +7,7 @@ import math
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,13 +216,8 @@ def read_result(folder: Path) -> TrialResult | None:
         content: dict[str, Any] = json.loads((folder / RECORD).read_text("utf-8"))
     except FileNotFoundError:
         return None
-    metrics = {key: _metric(value) for key, value in content["metrics"].items()}
+    metrics = {key: Metric.of(value) for key, value in content["metrics"].items()}
     return TrialResult(**{**content, "spec": TrialSpec(**content["spec"]), "metrics": metrics})
-
-
-def _metric(value: Mapping[str, Any]) -> Metric:
-    ci95 = value["ci95"]
-    return Metric(**{**value, "ci95": (ci95[0], ci95[1]) if ci95 else None})
 
 
 def _keep_only(folder: Path, checkpoint: Path) -> None:

@@ -16,6 +16,7 @@ from harness.results import Item, Metric
 from harness.task import (
     AnyTask,
     ItemMetrics,
+    LinearizedMetrics,
     TaskFigures,
     TaskInfo,
 )
@@ -43,10 +44,10 @@ def check_options(options: type, where: str) -> None:
 
 
 def check_item_values(task: AnyTask, options: Any, items: Sequence[Item], metrics: Mapping[str, Metric]) -> None:
-    if not isinstance(task, ItemMetrics):
-        return
     scored = [i for i in items if i.failed is None]
-    values = task.item_values(scored, options)
+    values = dict(task.item_values(scored, options)) if isinstance(task, ItemMetrics) else {}
+    if isinstance(task, LinearizedMetrics):
+        values |= task.linearized(scored, options)
     assert set(values) <= set(metrics), "values of metrics that there are not"
     assert {i for column in values.values() for i in column} <= {i.id for i in scored}
     means = {key: sum(column.values()) / len(column) for key, column in values.items()}

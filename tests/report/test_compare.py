@@ -38,7 +38,10 @@ def test_differences_are_those_of_the_paired_test(runs, comparison):
         ids = sorted(values[0][key])
         for place in (1, 2):
             a, b = ([v[key][i] for i in ids] for v in (values[place], values[0]))
-            alone = paired_difference(a, b, [groups[i] for i in ids], seed=0, num_resamples=500)
+            alone = paired_difference(
+                a, b, [groups[i] for i in ids], seed=0, num_resamples=500,
+                support=runs[0].metrics[key].support, alpha=0.05 / comparison.num_tests,
+            )  # fmt: skip
             mine = row(comparison, key).entries[place].difference
             assert mine.value == pytest.approx(alone.difference)
             assert mine.ci95 == pytest.approx(alone.ci95)
