@@ -21,6 +21,8 @@ from harness.stats import bootstrap_ci, holm, join_items, paired_difference
 
 DIRECTIONS = ("u2t", "t2u")
 SCORES = ("sum", "pmi")
+#: Of every item what it depends on others through.
+Groups = dict[str, tuple[str | None, ...]]
 
 
 def main() -> None:
@@ -31,14 +33,14 @@ def main() -> None:
         run.model["name"]: [i for i in run.tasks["cra"].items if i.extra["direction"] in DIRECTIONS and not i.failed]
         for run in map(read_results, parser.parse_args().runs)
     }
-    groups = {item.id: str(item.group) for items in runs.values() for item in items}
+    groups = {item.id: item.clusters for items in runs.values() for item in items}
     compare("R@1", {name: best(items, recall_at_1, higher=True) for name, items in runs.items()}, groups)
     compare("rank of the gold", {name: best(items, rank, higher=False) for name, items in runs.items()}, groups)
     nll = {name: ("-", {i.id: float(i.scores["gold_nll"]) for i in items}) for name, items in runs.items()}
     compare("nats per second or character of the gold", nll, groups)
 
 
-def compare(what: str, values: dict[str, tuple[str, dict[str, float]]], groups: dict[str, str]) -> None:
+def compare(what: str, values: dict[str, tuple[str, dict[str, float]]], groups: Groups) -> None:
     """Prints one measure of every run and its paired differences."""
     print(f"\n| model | score | {what} | 95 % interval |\n|---|---|---|---|")
     for name, (score, value) in values.items():
