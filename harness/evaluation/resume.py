@@ -7,22 +7,18 @@ between batches, and results must not tell how often a run was stopped or how ma
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.config import digest, plain
+from harness.config import plain
 from harness.engine.distributed import ALONE, Processes
-from harness.engine.source import source_digest
 from harness.engine.work import Work
 from harness.errors import TaskError
 from harness.evaluation.store import RowSet, RowStore, StoredRow
 from harness.model import Model
-from harness.task import Answer, Procedure, Record, Request, prior_ids
+from harness.task import Answer, Record, Request, prior_ids
 
 if TYPE_CHECKING:
     from harness.engine.scoring import Scorer
@@ -177,24 +173,6 @@ def request_digests(requests: Sequence[Request], *, prune: bool) -> dict[str, st
         return repr(parts).encode() + np.asarray(r.chosen, dtype="<i8").tobytes()
 
     return {r.id: hashlib.sha256(asked(r)).hexdigest() for r in requests}
-
-
-def scoring_version(model: Model) -> str:
-    """Digest of the code that computes answers: the engine, the model's adapter, torch and transformers."""
-    libraries = [version("torch"), version("transformers")]
-    return digest([source_digest(), _sources(type(model)), libraries])
-
-
-def procedure_version(task: Procedure[Any, Any], model: Model) -> str:
-    """Digest of the code that computes a procedure's records: its class, and what computes answers."""
-    return digest([_sources(type(task)), scoring_version(model)])
-
-
-def _sources(kind: type) -> list[str]:
-    """The source of the modules that a class and what it inherits are from."""
-    modules = dict.fromkeys(c.__module__ for c in kind.__mro__)
-    own = [Path(str(sys.modules[m].__file__)) for m in modules if m.partition(".")[0] not in sys.stdlib_module_names]
-    return [path.read_text("utf-8") for path in own]
 
 
 def _answer_block(

@@ -1,6 +1,5 @@
 """Results do not tell how often a run was stopped, what was known before, or how many processes shared it."""
 
-import importlib
 import json
 import os
 import signal
@@ -19,9 +18,7 @@ from harness.evaluation.evaluate import RunConfig, evaluate
 from harness.evaluation.resume import (
     _share,
     answer_all,
-    procedure_version,
     request_digests,
-    scoring_version,
     total_work,
 )
 from harness.evaluation.store import RowSet, RowStore
@@ -313,30 +310,3 @@ def test_cache_is_listed_and_cleared(commands, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("removed 14 rows")
     assert main(["cache", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
-
-
-def test_the_version_of_answers_is_that_of_adapter_and_libraries(tmp_path, monkeypatch):
-    (tmp_path / "own_adapter.py").write_text("class Own:\n    pass\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    own = importlib.import_module("own_adapter").Own()
-    before = scoring_version(own)
-    assert scoring_version(own) == before != scoring_version(TinyDecoder())
-    (tmp_path / "own_adapter.py").write_text("class Own:\n    temperature = 2\n")
-    assert scoring_version(own) != before
-    (tmp_path / "own_adapter.py").write_text("class Own:\n    pass\n")
-    monkeypatch.setattr("harness.evaluation.resume.version", lambda package: "0")
-    assert scoring_version(own) != before
-
-
-def test_records_of_a_procedure_are_those_of_its_code_and_of_what_it_inherits(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "base_of_a_task.py").write_text("class Base: pass\n")
-    (tmp_path / "the_task.py").write_text("from base_of_a_task import Base\n\n\nclass Toy(Base): pass\n")
-    task = importlib.import_module("the_task").Toy()
-    seen = {procedure_version(task, model()), procedure_version(task, model())}
-    assert len(seen) == 1
-    for changed in ("the_task.py", "base_of_a_task.py"):
-        with (tmp_path / changed).open("a") as file:
-            file.write("# another way\n")
-        seen.add(procedure_version(task, model()))
-    assert len(seen) == 3

@@ -9,8 +9,9 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from harness.errors import DamageWarning
 from harness.evaluation import store as store_module
-from harness.evaluation.store import RowSet, RowStore, StoredRow, StoreError, StoreWarning
+from harness.evaluation.store import RowSet, RowStore, StoredRow, StoreError
 from harness.task import Loglikelihoods, Unscorable
 
 ROWS = RowSet("weights", "protocol", "utterances", "engine", model="toy", task="cra", corpus="demo:test")
@@ -218,7 +219,7 @@ def test_a_damaged_store_is_set_aside_and_reported(path, kind):
     DAMAGE[kind](path, filled(path))
     bad = path.read_bytes()
     aside = path.with_name("rows.sqlite3.corrupt-1")
-    with pytest.warns(StoreWarning, match=rf"{path} is damaged .*{aside}"):
+    with pytest.warns(DamageWarning, match=rf"{path} is damaged .*{aside}"):
         opened = RowStore(path)
     assert opened.get(ROWS, asked("0")) == {}
     opened.put(ROWS, {"0": row()})
@@ -232,7 +233,7 @@ def test_a_second_damaged_store_does_not_replace_the_first(path):
     for number in (1, 2):
         filled(path)
         overwrite(path, 0, bytes([number]) * 16)
-        with pytest.warns(StoreWarning, match=rf"corrupt-{number},"):
+        with pytest.warns(DamageWarning, match=rf"corrupt-{number},"):
             RowStore(path).close()
     assert [path.with_name(f"rows.sqlite3.corrupt-{n}").read_bytes()[0] for n in (1, 2)] == [1, 2]
 
@@ -244,7 +245,7 @@ def test_a_changed_bit_in_a_row_is_noticed(path):
     connection.execute("UPDATE rows SET row = ? WHERE item = '7'", (blob[:-20] + bytes([blob[-20] ^ 1]) + blob[-19:],))
     connection.commit()
     connection.close()
-    with RowStore(path) as opened, pytest.warns(StoreWarning, match="does not read back"):
+    with RowStore(path) as opened, pytest.warns(DamageWarning, match="does not have its checksum"):
         assert opened.get(ROWS, asked("7")) == {}
 
 
@@ -256,7 +257,7 @@ def test_damage_met_while_writing_loses_no_pending_row(path):
         opened._connection.execute("PRAGMA shrink_memory")  # forgets the pages that it has read
         path.write_bytes(b"not a database" * 2000)
         opened.put(ROWS, {"b": row()})
-        with pytest.warns(StoreWarning, match="corrupt-1"):
+        with pytest.warns(DamageWarning, match="corrupt-1"):
             opened.commit()
         assert list(opened.get(ROWS, asked("a", "b"))) == ["b"]
 
