@@ -4,11 +4,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
+from harness.database import DamagedError
 from harness.errors import DamageWarning
 from harness.evaluation import store as store_module
 from harness.evaluation.store import RowSet, RowStore, StoredRow, StoreError
@@ -247,6 +249,58 @@ def test_a_changed_bit_in_a_row_is_noticed(path):
     connection.close()
     with RowStore(path) as opened, pytest.warns(DamageWarning, match="does not have its checksum"):
         assert opened.get(ROWS, asked("7")) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "item"),
+    [
+        ("UPDATE rows SET row = (SELECT row FROM rows WHERE item = '8') WHERE item = '7'", "7"),
+        ("UPDATE rows SET set_id = 1 WHERE set_id = 2", "of another protocol"),
+    ],
+)
+def test_a_row_under_the_key_of_another_is_noticed(path, change, item):
+    """A disk that exchanges pages leaves rows that are sound in themselves."""
+    filled(path)
+    with RowStore(path) as opened:
+        opened.put(replace(ROWS, protocol="other"), {"of another protocol": row()})
+    execute(path, change)
+    with RowStore(path) as opened, pytest.warns(DamageWarning, match="does not have its checksum"):
+        assert opened.get(ROWS, asked(item)) == {}
+
+
+def test_300_damaged_bytes_anywhere_give_no_other_answer(path):
+    data = filled(path)
+    truth = {str(i): repr(row(i).answer) for i in range(400)}
+    for at in range(0, len(data) - 300, len(data) // 12):
+        path.write_bytes(data[:at] + b"\xa5" * 300 + data[at + 300 :])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with RowStore(path) as opened:
+                found = opened.get(ROWS, asked(*truth))
+        assert {item: repr(found[item].answer) for item in found} in ({}, truth)
+        assert len(caught) == (not found)
+
+
+def test_a_store_that_another_process_replaced_stays(path):
+    """Of two processes that meet the damage, the second must not set the new file aside."""
+    with RowStore(path) as first:
+        first.put(ROWS, {"a": row()})
+        first.commit()
+        aside = path.with_name("aside")
+        aside.mkdir()
+        for file in path.parent.glob("rows.sqlite3*"):
+            file.rename(aside / file.name)
+        with RowStore(path) as second:
+            second.put(ROWS, {"b": row()})
+        met = iter([DamagedError("met by the first")])
+
+        def read(connection):
+            for error in met:
+                raise error
+            return connection.execute("SELECT item FROM rows").fetchall()
+
+        assert first._attempt(read) == [("b",)]
+    assert not list(path.parent.glob("*.corrupt-*"))
 
 
 def test_damage_met_while_writing_loses_no_pending_row(path):
