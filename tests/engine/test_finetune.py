@@ -248,7 +248,7 @@ def test_what_was_damaged_is_trained_again(toy, home, name, kind):
     file.write_bytes(data[:middle] + (b"\xa5" * 300 + data[middle + 300 :] if kind == "overwritten" else b""))
     with pytest.warns(DamageWarning, match=rf"The fine-tuned model {file.parent} is damaged \({name}.*trained again"):
         again = load_fine_tuned(toy, short)
-    assert all(torch.equal(weights(again)[k], whole[k]) for k in whole)
+    assert same(weights(again), whole)
     assert fine_tune(toy, short) == record
     assert (home / "finetuned" / f"{file.parent.name}.corrupt-1").is_dir()
 
