@@ -221,10 +221,15 @@ FILES = {
     "task's base": (append("copied_tasks/_transfer.py"), "slue_sa"),
     "task's siblings": (append("copied_tasks/_pelm_continuations.py"), "pelm"),
 }
-CASES = [(name, task) for name, (_, *tasks) in FILES.items() for task in tasks]
+#: The first task named shows it every time, the others beside the slow tests.
+CASES = [
+    pytest.param(name, task, id=f"{name}-{task}", marks=[pytest.mark.slow] if place else [])
+    for name, (_, *tasks) in FILES.items()
+    for place, task in enumerate(tasks)
+]
 
 
-@pytest.mark.parametrize(("name", "task"), CASES, ids=[f"{name}-{task}" for name, task in CASES])
+@pytest.mark.parametrize(("name", "task"), CASES)
 def test_what_decides_an_answer_is_asked_for_anew(world, before, name, task):
     FILES[name][0](world)
     assert not questions(world, task) & before[task]

@@ -24,7 +24,7 @@ from harness.evaluation.resume import (
 from harness.evaluation.store import RowSet, RowStore
 from harness.model import ModelCard
 from harness.results import summary
-from harness.segments import Text
+from harness.segments import AudioSpan, Speech, Text
 from harness.task import Ranking, RankScore, Request, Unscorable
 from tests.tiny_decoder import TinyDecoder
 
@@ -158,6 +158,28 @@ RANKED = Request("r", (Text("p"),), "text", "text", POOL, (0, 2), Ranking(1, SCO
 def test_what_is_asked_decides_the_digest(other):
     assert request_digests([RANKED], prune=True) != request_digests([other], prune=True)
     assert request_digests([RANKED], prune=True) == request_digests([replace(RANKED, pool=tuple(POOL))], prune=True)
+
+
+def test_audio_is_asked_for_by_its_content(tmp_path, empty_home):
+    """Wherever it lies; a file that is not there, by its path."""
+
+    def digests(folder, *spans):
+        pool = tuple(Speech(AudioSpan(folder / name, start_s)) for name, start_s in spans)
+        request = Request("r", pool[:1], "speech", "speech", pool, tuple(range(len(pool))))
+        return request_digests([request], prune=True)
+
+    for folder in ("one", "other"):
+        for name in "ab":
+            path = tmp_path / folder / f"{name}.wav"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(name.encode())
+    asked = digests(tmp_path / "one", ("a.wav", 0), ("b.wav", 0))
+    assert digests(tmp_path / "other", ("a.wav", 0), ("b.wav", 0)) == asked
+    assert digests(tmp_path / "one", ("b.wav", 0), ("a.wav", 0)) != asked
+    assert digests(tmp_path / "one", ("a.wav", 0.5), ("b.wav", 0)) != asked
+    assert digests(tmp_path / "one", ("x.wav", 0)) != digests(tmp_path / "one", ("y.wav", 0))
+    (tmp_path / "other" / "a.wav").write_bytes(b"c")
+    assert digests(tmp_path / "other", ("a.wav", 0), ("b.wav", 0)) != asked
 
 
 def test_full_answers_and_ranks_are_not_confused():
