@@ -138,3 +138,7 @@ class DatabaseError(HarnessError):
 
 class TaskError(HarnessError):
     """A task that could not score enough of its items."""
+
+
+class DamageWarning(UserWarning):
+    """A cache was damaged: it was set aside, and what it held is computed anew."""

@@ -78,7 +78,7 @@ class Registry(Generic[T]):
     def first_line(self, name: str) -> str:
         """The first line of the docstring of the module that has `name`, read without importing it; empty for none."""
         points = [point for point in entry_points(group=self.group) if point.name == name]
-        path = _source_of(points[0].module if points else self._module(name))
+        path = source_of(points[0].module if points else self._module(name))
         if path is None:
             return ""
         try:
@@ -118,7 +118,7 @@ class Registry(Generic[T]):
         return cast(T, getattr(module, attribute))
 
 
-def _source_of(module: str) -> Path | None:
+def source_of(module: str) -> Path | None:
     """The Python file of a module, found without importing it or any package above it; None where there is none."""
     name, places, spec = "", None, None
     for part in module.split("."):

@@ -50,9 +50,10 @@ class PelmOptions:
     n: int = 100
     seeds: int = 3
     directions: tuple[Direction, ...] = DIRECTIONS
-    transcriber: str = "transcriber-tiny"
-    lm: str = "textlm-tiny"
-    force: bool = False
+    # Names; what counts is in the protocol: the fingerprints of these models.
+    transcriber: str = field(default="transcriber-tiny", metadata={"changes_numbers": False})
+    lm: str = field(default="textlm-tiny", metadata={"changes_numbers": False})
+    force: bool = field(default=False, metadata={"changes_numbers": False})
     temperature: float = 0.8
     top_k: int | None = None
     top_p: float = 1.0

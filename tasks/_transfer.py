@@ -165,7 +165,7 @@ class TransferTask(ABC, Generic[OptionsT]):
                 "dev_examples": digest([e.id for e in dev]),
                 "transcriber": transcriber.fingerprint if transcriber else None,
             },
-            signature={"cascade": f"{options.transcriber}@{transcriber.fingerprint[:4]}" if transcriber else "none"},
+            signature={"cascade": f"{transcriber.card.name}@{transcriber.fingerprint[:4]}" if transcriber else "none"},
             train=train,
             dev=dev,
             train_on=train_on,

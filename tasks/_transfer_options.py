@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
@@ -47,7 +48,8 @@ class TransferOptions:
     epochs: int = 3
     patience: int = 2
     batch_size: int = 16
-    transcriber: str | None = "transcriber-tiny"
+    # A name; what counts is in the protocol: the model's fingerprint.
+    transcriber: str | None = field(default="transcriber-tiny", metadata={"changes_numbers": False})
     control: Literal["none", "shuffled_labels"] = "none"
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ CODE = sorted(p for folder in ("harness", "tasks", "models") for p in (ROOT / fo
 #: or its own name.
 LAYERS = (
     {"errors", "files", "progress", "version"},
-    {"config", "segments", "registry"},
+    {"config", "checksums", "code", "database", "segments", "registry"},
     {"corpora", "speech"},
     {"results", "figures", "task", "model"},
     {"metrics", "stats"},

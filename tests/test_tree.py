@@ -25,6 +25,7 @@ OF_THE_WHOLE = {
     "test_front_door.py": "harness/__init__.py",
     "test_imports.py": "the direction of imports",
     "test_package.py": "pyproject.toml and the lock",
+    "test_perturbation.py": "all that decides an answer, changed one at a time",
     "test_plugin.py": "examples/plugin",
     "test_tree.py": "the tree itself",
     "test_wheel.py": "the distribution",

@@ -14,22 +14,21 @@ import typer
 
 from harness.cli.arguments import Json, Quiet
 from harness.cli.printing import print_json, print_table, warn
+from harness.errors import DamageWarning
 
 if TYPE_CHECKING:
     from harness.evaluation.store import RowStore
 
 
 @contextmanager
-def store_warnings() -> Iterator[None]:
-    """Within it, what is wrong with the row store is a warning on stderr."""
-    from harness.evaluation.store import StoreWarning
-
+def damage_warnings() -> Iterator[None]:
+    """Within it, a damaged cache is a warning on stderr."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", StoreWarning)
+        warnings.simplefilter("always", DamageWarning)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, StoreWarning):
+            if issubclass(category, DamageWarning):
                 warn(message)
             else:
                 others(message, category, *where, **more)
@@ -39,11 +38,10 @@ def store_warnings() -> Iterator[None]:
 
 
 def open_row_store() -> RowStore:
-    """The row store; what is wrong with it is a warning on stderr."""
+    """The row store; the import is lazy, for `harness --help`."""
     from harness.evaluation.store import RowStore
 
-    with store_warnings():
-        return RowStore()
+    return RowStore()
 
 
 @contextmanager

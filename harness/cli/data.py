@@ -77,17 +77,23 @@ def check(
     root: Annotated[
         str | None, folder_option("folder that audio paths start from (default: the manifest's)", "--root")
     ] = None,
+    content: Annotated[
+        bool, typer.Option("--content", help="hash every audio file anew, and list those whose bytes have changed")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Validate a manifest and its audio.
 
     Example:
-        harness data check my/test.jsonl
+        harness data check my/test.jsonl --content
     """
     from harness.corpora.show import check_manifest
 
-    Printer(json=json, quiet=quiet).data(check_manifest(Path(manifest), Path(root) if root else None))
+    printer = Printer(json=json, quiet=quiet)
+    with printer.progress() as progress:
+        found = check_manifest(Path(manifest), Path(root) if root else None, content=content, progress=progress.update)
+    printer.data(found)
 
 
 def train_speech_tokenizer(

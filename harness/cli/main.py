@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 fine, 1 failure, 2 usage or bad input, 130 interrupted.
     """
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        with cache.damage_warnings():
+            return _run(list(sys.argv[1:] if argv is None else argv))
     except typer.TyperException as error:
         return _fail(usage_error(error))
     except HarnessError as error:

@@ -28,7 +28,7 @@ from harness.cli.arguments import (
     settings_of,
     split_option,
 )
-from harness.cli.cache import store_warnings, temporary_cache
+from harness.cli.cache import temporary_cache
 from harness.cli.config_file import ConfigFile
 from harness.cli.printing import Printer, print_json, print_table, warn
 from harness.errors import ConfigError
@@ -134,7 +134,7 @@ def run(
             return _run_in_several_processes(given, devices)
         printer = Printer(json=json, quiet=quiet or processes.rank > 0)
         results: list[RunResult] = []
-        with temporary_cache(no_cache), store_warnings(), processes.connected():
+        with temporary_cache(no_cache), processes.connected():
             for name in models:
                 with printer.progress() as progress:
                     result = evaluate(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.config import file_digest, home
+from harness.config import digest, file_digest, home
+from harness.corpora.content import split_digest
 from harness.corpora.manifest import Utterance, read_manifest
 from harness.errors import CorpusError
 from harness.files import lock_of, write_json
+from harness.progress import ProgressCallback
 from harness.registry import Registry
 
 
@@ -62,13 +65,31 @@ class CorpusAdapter(Protocol):
 
 @dataclass(frozen=True)
 class Corpus:
-    """One split of a corpus, read: `root` is the folder of its audio; `digest` that of its manifest's bytes."""
+    """One split of a corpus, read: `root` is the folder of its audio; `listing` the digest of what lists it."""
 
     name: str
     split: str
     root: Path
-    digest: str
+    listing: str
     utterances: tuple[Utterance, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with the content of the split: its manifest, its units, its audio.
+
+        Raises:
+            ManifestError: if an audio file is not what its line says, or lies outside of the root.
+        """
+        return self.read_audio()
+
+    def read_audio(self, progress: ProgressCallback | None = None) -> str:
+        """The digest, computed now; `progress` is called with the number of audio files that have been hashed.
+
+        Raises:
+            ManifestError: as `digest`.
+        """
+        where = f"{self.name}:{self.split}"
+        return split_digest(self.listing, self.root, self.utterances, where, progress=progress)
 
     def audio_path(self, utterance: Utterance) -> Path:
         """The absolute path of an utterance's audio."""
@@ -93,7 +114,7 @@ def corpus_registry() -> Registry[CorpusAdapter]:
         package="harness.corpora",
         attribute="CORPUS",
         group="harness.corpora",
-        not_members=("alignments", "corpus", "distribution", "manifest", "show", "slue", "slue_labels"),
+        not_members=("alignments", "content", "corpus", "distribution", "manifest", "show", "slue", "slue_labels"),
         hyphens=True,
     )
 
@@ -169,7 +190,17 @@ def open_corpus(name: str | Path, split: str | None = None) -> Corpus:
         raise CorpusError(
             f"{prepared.manifest} holds '{foreign[0].id}' of split '{foreign[0].split}'; a manifest has one split."
         )
-    return Corpus(plain_name, split, prepared.root, file_digest(prepared.manifest), utterances)
+    return Corpus(plain_name, split, prepared.root, listing_digest(prepared.manifest), utterances)
+
+
+def listing_digest(manifest: Path) -> str:
+    """Digest of what lists a split: its manifest, and the units beside it where there are any."""
+    files = {
+        "manifest": manifest,
+        "units": manifest.with_suffix(".units.jsonl"),
+        "unit system": manifest.with_name("units.json"),
+    }
+    return digest({part: file_digest(path) for part, path in files.items() if path.is_file()})
 
 
 def _open_file(path: Path, split: str) -> Corpus:
@@ -178,7 +209,7 @@ def _open_file(path: Path, split: str) -> Corpus:
     if not utterances:
         splits = ", ".join(sorted({u.split for u in found}))
         raise CorpusError(f"{path} holds no utterance of split '{split}'; it holds: {splits}. Choose one with --split.")
-    return Corpus(path.stem, split, path.parent, file_digest(path), utterances)
+    return Corpus(path.stem, split, path.parent, listing_digest(path), utterances)
 
 
 def _generate(adapter: CorpusAdapter, folder: Path, split: str, older: PreparedSplit | None) -> PreparedSplit:

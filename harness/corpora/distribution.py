@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.corpora.alignments import Alignments, fit_words
+from harness.corpora.content import SECONDS_TOLERANCE, read_header
 from harness.corpora.corpus import Prepared
 from harness.corpora.manifest import KEYS, Entity, Utterance, Word, iter_manifest, write_manifest
-from harness.errors import AudioError, CorpusError
+from harness.errors import CorpusError
 
-#: Manifests of other tools round lengths to two decimals; a larger difference means another audio file.
-SECONDS_TOLERANCE = 0.01
 #: The manifest of an excerpt, beside its audio.
 EXCERPT = "manifest.jsonl"
 
@@ -47,25 +46,6 @@ class Rules:
 
     normalize: Callable[[str], str]
     official: Mapping[str, int]
-
-
-def read_header(path: Path) -> tuple[int, float]:
-    """Sample rate (Hz) and length (seconds) from an audio file's header.
-
-    Raises:
-        AudioError: if the file is absent, no audio that libsndfile reads, or empty.
-    """
-    import soundfile  # 0.2 s, which `harness list` must not pay
-
-    if not path.is_file():
-        raise AudioError(f"There is no audio file {path}.")
-    try:
-        info = soundfile.info(str(path))
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path} is not readable as audio: {error.error_string}") from None
-    if info.frames < 1:
-        raise AudioError(f"{path} holds no samples.")
-    return int(info.samplerate), info.frames / info.samplerate
 
 
 def read_excerpt(root: Path, split_of: Callable[[Utterance], str]) -> list[Entry]:

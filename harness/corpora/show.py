@@ -6,31 +6,42 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config import file_digest
-from harness.corpora.corpus import PreparedSplit, corpus_registry, prepared_splits, splits_in
-from harness.corpora.distribution import SECONDS_TOLERANCE, read_header
+from harness.corpora.content import check_header, check_inside, read_contents_anew, read_header, split_digest
+from harness.corpora.corpus import PreparedSplit, corpus_registry, listing_digest, prepared_splits, splits_in
 from harness.corpora.manifest import Utterance, iter_manifest, read_manifest
 from harness.errors import AudioError, CorpusError, ManifestError
+from harness.progress import ProgressCallback
 
 
-def check_manifest(path: Path, root: Path | None = None) -> dict[str, Any]:
+def check_manifest(
+    path: Path, root: Path | None = None, *, content: bool = False, progress: ProgressCallback | None = None
+) -> dict[str, Any]:
     """Validates a manifest, then every audio file's header against it; describes it as `describe_corpus` does.
+
+    `digests` has the digest of each split in it. With `content`, `changed` lists the audio whose bytes are not those
+    that were hashed last.
 
     Args:
         path: the manifest.
         root: the folder that audio paths are relative to; by default the one it was prepared from, else its own.
+        content: whether every file is hashed anew, whatever its size and times say.
+        progress: called with the number of files hashed.
 
     Raises:
         ManifestError: naming file and line of the first error: a line that breaks the format, or audio that is
-            absent, unreadable, of another sample rate, or of a length that differs by more than 10 ms.
+            absent, unreadable, outside of the root, of another sample rate, or of a length that differs by more than
+            10 ms.
     """
     prepared = splits_in(path.parent).get(path.stem, PreparedSplit(path, path.parent))
-    folder = prepared.root if root is None else root
+    place = PreparedSplit(path, prepared.root if root is None else root, prepared.notes)
     utterances = []
     for number, utterance in iter_manifest(path):
-        _check_audio(utterance, folder, f"{path}:{number}")
+        _check_audio(utterance, place.root, f"{path}:{number}")
         utterances.append(utterance)
-    return _describe(utterances, PreparedSplit(path, folder, prepared.notes))
+    changed = {"changed": _changed(utterances, place, progress)} if content else {}
+    splits = dict.fromkeys(u.split for u in utterances)
+    digests = {split: _digest([u for u in utterances if u.split == split], place, progress) for split in splits}
+    return {**_describe(utterances, place), "digests": digests, **changed}
 
 
 def describe_corpus(name: str, split: str | None = None) -> dict[str, Any]:
@@ -56,7 +67,7 @@ def describe_corpus(name: str, split: str | None = None) -> dict[str, Any]:
         "license": info.license,
         "source": info.source,
         "splits": {
-            s: _describe(read_manifest(on_disk[s].manifest), on_disk[s]) if s in on_disk else {"prepared": False}
+            s: _describe_split(read_manifest(on_disk[s].manifest), on_disk[s]) if s in on_disk else {"prepared": False}
             for s in (info.splits if split is None else (split,))
         },
     }
@@ -71,7 +82,7 @@ def _describe_file(path: Path, split: str | None) -> dict[str, Any]:
     return {
         "name": path.stem,
         "splits": {
-            s: _describe([u for u in found if u.split == s], place) for s in (there if split is None else [split])
+            s: _describe_split([u for u in found if u.split == s], place) for s in (there if split is None else [split])
         },
     }
 
@@ -91,22 +102,28 @@ def _describe(utterances: Sequence[Utterance], place: PreparedSplit) -> dict[str
         "share_with_entities": share(lambda u: u.entities is not None),
         "manifest": str(place.manifest),
         "root": str(place.root),
-        "digest": file_digest(place.manifest),
         "notes": list(place.notes),
     }
 
 
+def _describe_split(utterances: Sequence[Utterance], place: PreparedSplit) -> dict[str, Any]:
+    return {**_describe(utterances, place), "digest": _digest(utterances, place)}
+
+
+def _digest(utterances: Sequence[Utterance], place: PreparedSplit, progress: ProgressCallback | None = None) -> str:
+    where = str(place.manifest)
+    return split_digest(listing_digest(place.manifest), place.root, utterances, where, progress=progress)
+
+
+def _changed(utterances: Sequence[Utterance], place: PreparedSplit, progress: ProgressCallback | None) -> list[str]:
+    names = {place.root / u.audio: u.audio for u in utterances}
+    return sorted(names[path] for path in read_contents_anew(list(names), progress=progress)[1])
+
+
 def _check_audio(utterance: Utterance, root: Path, where: str) -> None:
+    check_inside(root, [utterance], where)
     try:
-        sample_rate, seconds = read_header(root / utterance.audio)
+        header = read_header(root / utterance.audio)
     except AudioError as error:
         raise ManifestError(f"{where}: '{utterance.id}': {error}") from None
-    if sample_rate != utterance.sample_rate:
-        raise ManifestError(
-            f"{where}: '{utterance.id}' states {utterance.sample_rate} Hz, but {utterance.audio} has {sample_rate} Hz."
-        )
-    if abs(seconds - utterance.seconds) > SECONDS_TOLERANCE:
-        raise ManifestError(
-            f"{where}: '{utterance.id}' states {utterance.seconds} s, but {utterance.audio} lasts {seconds:.3f} s; "
-            "is it another recording?"
-        )
+    check_header(utterance, header, where)

@@ -2,7 +2,8 @@
 
 A `TrainingExample` consists of token ids, so that every adapter can be fine-tuned whose `forward` and `logits` go
 through a decoder of transformers in `module`. The trained weights are stored under `$HARNESS_HOME/finetuned/<digest>/`,
-where the digest covers all that decides them: model, examples, configuration, seed, code.
+where the digest covers all that decides them: model, examples, configuration, seed, code. Files have checksums: what
+was damaged is set aside with a `DamageWarning` and trained again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from harness.checksums import damage, set_aside, write_sums
 from harness.config import home
 from harness.engine.example_losses import PASS_TOKENS, batches, evaluating, mean_loss, total_loss
 from harness.engine.finetune_config import FineTuneConfig, FineTuning, TrainingExample, fine_tuning_digest
@@ -51,6 +53,7 @@ def fine_tune(model: Model, job: FineTuning) -> dict[str, Any]:
     """
     folder = _folder(fine_tuning_digest(model, job))
     with lock_of(folder):
+        _set_aside_damaged(folder, _RECORD)
         if not (folder / _RECORD).is_file():
             _train_into(folder, model, job)
         record: dict[str, Any] = json.loads((folder / _RECORD).read_text("utf-8"))
@@ -68,6 +71,7 @@ def load_fine_tuned(model: Model, job: FineTuning) -> FineTunedModel:
         raise TrainingError(_diverged([job]))
     folder = _folder(fine_tuning_digest(model, job))
     with lock_of(folder):
+        _set_aside_damaged(folder, _WEIGHTS)
         if not (folder / _WEIGHTS).is_file():
             _train_into(folder, model, job)
         weights = load_file(folder / _WEIGHTS)
@@ -102,6 +106,7 @@ def _train_into(folder: Path, model: Model, job: FineTuning) -> None:
         if weights is not None:
             save_file(weights, part / _WEIGHTS)
         (part / _RECORD).write_text(json.dumps(record), "utf-8")
+        write_sums(part)
 
 
 def _train(model: Model, job: FineTuning) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
@@ -182,6 +187,12 @@ def _epoch(job: FineTuning, epoch: int) -> list[list[int]]:
 
 def _folder(job: str) -> Path:
     return home() / "finetuned" / job
+
+
+def _set_aside_damaged(folder: Path, name: str) -> None:
+    """Moves the folder of a training away if one of its files is no longer what was written."""
+    if (folder / name).is_file() and (reason := damage(folder, [name])):
+        set_aside(folder, what="fine-tuned model", reason=reason, instead="it is trained again")
 
 
 def _diverged(jobs: Sequence[FineTuning]) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT, digest
-from harness.engine.source import source_digest
+from harness.engine.source import scoring_version
 from harness.errors import OptionError, SampleError
 from harness.model import Model
 
@@ -111,7 +111,7 @@ class FineTuning:
 def fine_tuning_digest(model: Model, job: FineTuning) -> str:
     """Changes whenever the trained weights could."""
     parts = [job.tokens, job.num_classes, job.config, job.seed, _repr_digest(job.train), _repr_digest(job.dev)]
-    return digest([source_digest(), model.fingerprint, parts])
+    return digest([scoring_version(model), model.fingerprint, parts])
 
 
 def _repr_digest(examples: Sequence[TrainingExample]) -> str:

@@ -15,14 +15,13 @@ from typing import Any
 from harness.config import build, digest, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.engine.distributed import ALONE, Processes
+from harness.engine.source import procedure_version, scoring_version
 from harness.errors import ConfigError, OptionError, TaskError, UsageError
 from harness.evaluation.resume import (
     StepProgress,
     answer_all,
     answers,
     keep_all,
-    procedure_version,
-    scoring_version,
     total_work,
 )
 from harness.evaluation.store import RowSet, RowStore
@@ -125,6 +124,7 @@ def evaluate(
     """
     tasks = load_tasks(config.tasks, config.settings)
     corpus = open_corpus(config.corpus or model.card.corpus, config.split)
+    corpus.read_audio(progress)  # under a name of its own: of many hours it takes minutes once
     results = {
         name: _run_task(_Session(name, model, corpus, config, progress, store, processes), task, options)
         for name, (task, options) in tasks.items()
@@ -181,6 +181,10 @@ class _Session:
         if name not in self._models:
             self._models[name] = load_model(name, device=str(self.model.device))
         return self._models[name]
+
+    def models(self) -> list[Model]:
+        """The model under evaluation, and those that were loaded beside it."""
+        return [self.model, *(self._models[name] for name in sorted(self._models))]
 
     def records(
         self,
@@ -269,7 +273,7 @@ def _run_likelihoods(session: _Session, task: Task[OptionsT, ExampleT], options:
 def _run_procedure(session: _Session, task: Procedure[OptionsT, PlanT], options: OptionsT) -> _Done:
     plan = task.plan(session, options)
     protocol = {**_protocol(session, task, options, plan.examples), **plain(plan.protocol)}
-    session.key = _row_set(session, protocol, procedure_version(task, session.model))
+    session.key = _row_set(session, protocol, procedure_version(task, session.models()))
     return _Done(task.run(session, plan, options), protocol, {}, plan.signature)
 
 

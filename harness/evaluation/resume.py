@@ -7,22 +7,20 @@ between batches, and results must not tell how often a run was stopped or how ma
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.config import digest, plain
+from harness.config import plain
+from harness.corpora.content import read_contents
 from harness.engine.distributed import ALONE, Processes
-from harness.engine.source import source_digest
 from harness.engine.work import Work
 from harness.errors import TaskError
 from harness.evaluation.store import RowSet, RowStore, StoredRow
 from harness.model import Model
-from harness.task import Answer, Procedure, Record, Request, prior_ids
+from harness.segments import Segment, Speech
+from harness.task import Answer, Record, Request, prior_ids
 
 if TYPE_CHECKING:
     from harness.engine.scoring import Scorer
@@ -159,8 +157,19 @@ def total_work(rows: Iterable[StoredRow]) -> dict[str, int]:
 
 
 def request_digests(requests: Sequence[Request], *, prune: bool) -> dict[str, str]:
-    """What each request asks, as a digest: a task that asks otherwise than before must not get its old answers."""
+    """What each request asks, as a digest: a task that asks otherwise than before must not get its old answers.
+
+    Audio is asked for by its content, wherever its file lies.
+    """
     memory: dict[int, str] = {}
+    contents = read_contents([s.audio.path for s in _segments(requests) if isinstance(s, Speech) and s.audio])
+
+    def named(segment: Segment) -> object:
+        if not isinstance(segment, Speech) or segment.audio is None:
+            return segment
+        audio = segment.audio
+        name = contents[audio.path].sha256 if audio.path in contents else str(audio.path)
+        return name, audio.start_s, audio.end_s, segment.units
 
     def of(values: tuple[Any, ...]) -> str:
         # Pools and divisors are the same objects in many requests.
@@ -168,8 +177,10 @@ def request_digests(requests: Sequence[Request], *, prune: bool) -> dict[str, st
             memory[id(values)] = hashlib.sha256(repr(values).encode()).hexdigest()
         return memory[id(values)]
 
+    named_pools = {id(pool): tuple(map(named, pool)) for pool in _pools(requests)}
+
     def asked(r: Request) -> bytes:
-        parts: list[object] = [r.prompt, r.source, r.target, of(r.pool)]
+        parts: list[object] = [tuple(map(named, r.prompt)), r.source, r.target, of(named_pools[id(r.pool)])]
         if r.ranking and prune:
             parts.append(r.ranking.gold)
             for s in r.ranking.scores:
@@ -177,24 +188,6 @@ def request_digests(requests: Sequence[Request], *, prune: bool) -> dict[str, st
         return repr(parts).encode() + np.asarray(r.chosen, dtype="<i8").tobytes()
 
     return {r.id: hashlib.sha256(asked(r)).hexdigest() for r in requests}
-
-
-def scoring_version(model: Model) -> str:
-    """Digest of the code that computes answers: the engine, the model's adapter, torch and transformers."""
-    libraries = [version("torch"), version("transformers")]
-    return digest([source_digest(), _sources(type(model)), libraries])
-
-
-def procedure_version(task: Procedure[Any, Any], model: Model) -> str:
-    """Digest of the code that computes a procedure's records: its class, and what computes answers."""
-    return digest([_sources(type(task)), scoring_version(model)])
-
-
-def _sources(kind: type) -> list[str]:
-    """The source of the modules that a class and what it inherits are from."""
-    modules = dict.fromkeys(c.__module__ for c in kind.__mro__)
-    own = [Path(str(sys.modules[m].__file__)) for m in modules if m.partition(".")[0] not in sys.stdlib_module_names]
-    return [path.read_text("utf-8") for path in own]
 
 
 def _answer_block(
@@ -233,14 +226,26 @@ def _share(blocks: Sequence[list[Request]], awaited: frozenset[str], processes: 
 
 def _prepare(model: Model, requests: Sequence[Request], processes: Processes) -> None:
     """Lets the model encode what the requests need; each process first encodes its share, for the cache of all."""
-    pools = {id(r.pool): r.pool for r in requests}.values()
-    segments = list(dict.fromkeys([*(s for r in requests for s in r.prompt), *(s for pool in pools for s in pool)]))
+    segments = list(
+        dict.fromkeys([*(s for r in requests for s in r.prompt), *(s for p in _pools(requests) for s in p)])
+    )
     if not segments:
         return
     if processes.world > 1:
         model.prepare(segments[processes.rank :: processes.world])
         processes.gather(None)
     model.prepare(segments)
+
+
+def _pools(requests: Sequence[Request]) -> list[tuple[Segment, ...]]:
+    """The pools of the requests, each once: many requests share one."""
+    return list({id(r.pool): r.pool for r in requests}.values())
+
+
+def _segments(requests: Sequence[Request]) -> list[Segment]:
+    """Of prompts and pools, each once."""
+    pools = _pools(requests)
+    return list(dict.fromkeys([*(s for r in requests for s in r.prompt), *(s for pool in pools for s in pool)]))
 
 
 def _merged(parts: Sequence[dict[str, StoredRow]]) -> dict[str, StoredRow]:

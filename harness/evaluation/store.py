@@ -9,7 +9,6 @@ import dataclasses
 import json
 import sqlite3
 import time
-import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
+from harness.checksums import set_aside
 from harness.config import cache_folder
+from harness.database import CHECKSUM_SIZE, DamagedError, checksum, is_damage
 from harness.errors import HarnessError
 from harness.files import lock_of
 from harness.task import Answer, Record
@@ -41,14 +42,6 @@ _ANSWERS = {kind.__name__: kind for kind in (*get_args(Answer), Record)}
 
 class StoreError(HarnessError):
     """A row store that cannot be opened, read or written."""
-
-
-class StoreWarning(UserWarning):
-    """A row store was damaged and was set aside."""
-
-
-class _DamagedRowError(Exception):
-    """The bytes of a row are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,7 @@ class StoreEntry:
 class RowStore:
     """The answers known on this machine.
 
-    A damaged file is renamed to `….corrupt-<n>` with a `StoreWarning`, and an empty one begun.
+    A damaged file is renamed to `….corrupt-<n>` with a `DamageWarning`, and an empty one begun.
 
     Args:
         path: of the database; None: `rows.sqlite3` in the cache folder.
@@ -150,7 +143,7 @@ class RowStore:
                 "fingerprint = ? AND protocol = ? AND corpus_digest = ? AND scoring = ?",
                 rows.key,
             )
-            known = {item: _decode(request, blob) for item, request, blob in found if requests.get(item) == request}
+            known = {i: _decode(rows, i, request, row) for i, request, row in found if requests.get(i) == request}
             if known:
                 _set_id(connection, rows)
             return {item: known[item] for item in requests if item in known}
@@ -171,7 +164,7 @@ class RowStore:
         """Puts what is pending on disk: kill -9 can no longer lose it."""
         if self._pending:
             encoded = {
-                rows: [(item, row.request, _encode(row)) for item, row in found.items()]
+                rows: [(item, row.request, _encode(rows, item, row)) for item, row in found.items()]
                 for rows, found in self._pending.items()
             }
 
@@ -215,12 +208,14 @@ class RowStore:
         """The result of `action` in one transaction, by a new file where the old one is damaged."""
         try:
             return self._transaction(action)
-        except (sqlite3.Error, _DamagedRowError) as error:
-            if not _is_damage(error):
+        except (sqlite3.Error, DamagedError) as error:
+            if not is_damage(error):
                 raise _unusable(self.path, error) from error
             self._connection.close()
             with lock_of(self.path):
-                self._set_aside(str(error))
+                # Another process that met the same damage may have replaced the file: a sound one stays.
+                if self.path.is_file() and self.path.stat().st_ino == self._inode:
+                    self._set_aside(str(error))
             self._connection = self._open()
         try:
             return self._transaction(action)
@@ -245,20 +240,14 @@ class RowStore:
             with lock_of(self.path):
                 if reason := _damage(self.path):
                     self._set_aside(reason)
-                return _connect(self.path)
+                connection = _connect(self.path)
+                self._inode = self.path.stat().st_ino
+                return connection
         except (sqlite3.Error, OSError) as error:
             raise _unusable(self.path, error) from error
 
     def _set_aside(self, reason: str) -> None:
-        number = 1
-        while (aside := Path(f"{self.path}.corrupt-{number}")).exists():
-            number += 1
-        for suffix in ("", "-wal", "-shm"):
-            file = Path(f"{self.path}{suffix}")
-            if file.exists():
-                file.rename(f"{aside}{suffix}")
-        message = f"The row store {self.path} is damaged ({reason}); it was moved to {aside}, and an empty one is used."
-        warnings.warn(message, StoreWarning, stacklevel=2)
+        set_aside(self.path, what="row store", reason=reason, instead="an empty one is used")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -288,7 +277,7 @@ def _damage(path: Path) -> str:
             return checked.splitlines()[-1]
         return "" if _tables(connection) in ([], list(_TABLES)) else "its tables are not those of a row store"
     except sqlite3.Error as error:
-        if _is_damage(error):
+        if is_damage(error):
             return str(error)
         raise
     finally:
@@ -309,11 +298,6 @@ def _set_id(connection: sqlite3.Connection, rows: RowSet) -> int:
     return int(connection.execute(f"SELECT id FROM sets WHERE {key}", rows.key).fetchone()[0])
 
 
-def _is_damage(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, _DamagedRowError) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
 def _unusable(path: Path, error: Exception) -> StoreError:
     return StoreError(
         f"The row store {path} cannot be used: {error}. Make room or repair it, set HARNESS_CACHE to another folder, "
@@ -321,8 +305,8 @@ def _unusable(path: Path, error: Exception) -> StoreError:
     )
 
 
-def _encode(row: StoredRow) -> bytes:
-    """A row as compressed bytes: a JSON header, then its arrays exactly as they are in memory."""
+def _encode(rows: RowSet, item: str, row: StoredRow) -> bytes:
+    """A row as bytes: a checksum of it and its key, then compressed a JSON header and its arrays as in memory."""
     values = {f.name: getattr(row.answer, f.name) for f in dataclasses.fields(row.answer)}
     arrays = {name: np.ascontiguousarray(v) for name, v in values.items() if isinstance(v, np.ndarray)}
     header = {
@@ -333,12 +317,16 @@ def _encode(row: StoredRow) -> bytes:
     }
     head = json.dumps(header).encode()
     body = b"".join([len(head).to_bytes(4, "little"), head, *(v.tobytes() for v in arrays.values())])
-    return zlib.compress(body, 1)
+    compressed = zlib.compress(body, 1)
+    return checksum(*rows.key, item, row.request, compressed) + compressed
 
 
-def _decode(request: str, blob: bytes) -> StoredRow:
+def _decode(rows: RowSet, item: str, request: str, blob: bytes) -> StoredRow:
+    found, compressed = blob[:CHECKSUM_SIZE], blob[CHECKSUM_SIZE:]
+    if found != checksum(*rows.key, item, request, compressed):
+        raise DamagedError("a row does not have its checksum")
     try:
-        body = zlib.decompress(blob)  # whose checksum finds what SQLite does not look at
+        body = zlib.decompress(compressed)
         end = 4 + int.from_bytes(body[:4], "little")
         header: dict[str, Any] = json.loads(body[4:end])
         values = dict(header["plain"])
@@ -347,4 +335,4 @@ def _decode(request: str, blob: bytes) -> StoredRow:
             values[name], end = array, end + array.nbytes
         return StoredRow(request, _ANSWERS[header["kind"]](**values), header["work"])
     except (zlib.error, KeyError, TypeError, ValueError) as error:
-        raise _DamagedRowError(f"a row does not read back: {error!r}") from error
+        raise DamagedError(f"a row does not read back: {error!r}") from error

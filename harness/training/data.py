@@ -6,12 +6,15 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.checksums import damage, set_aside, write_sums
+from harness.code import PACKAGE, sources_digest, versions_of
 from harness.config import digest, home
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.errors import CorpusError
 from harness.files import lock_of, new_folder
 from harness.progress import ProgressCallback
 from harness.segments import AudioSpan
+from harness.speech.cache import encoding_version
 from harness.speech.tokenizer import SpeechTokenizer
 from harness.training.checkpoint import Tokenizers
 from harness.training.checkpoint_folder import SPEECH, TEXT
@@ -19,12 +22,16 @@ from harness.training.formats import PairedUtterance
 from harness.training.recipe import TokenizersConfig
 from harness.training.text_tokenizer import train_text_tokenizer
 
+#: Modules that train tokenizers, beside those that turn audio into units.
+_TRAINERS = ("speech/units.py", "speech/config.py", "training/data.py", "training/text_tokenizer.py")
 
-def open_splits(names: Sequence[str]) -> list[Corpus]:
-    """Corpora of names such as `demo:train`.
+
+def open_splits(names: Sequence[str], *, progress: ProgressCallback | None = None) -> list[Corpus]:
+    """Corpora of names such as `demo:train`, with their audio hashed.
 
     Raises:
         CorpusError: if a name has no split or a split is not prepared.
+        ManifestError: if an audio file is not what its manifest line says.
     """
     corpora = []
     for name in names:
@@ -32,6 +39,7 @@ def open_splits(names: Sequence[str]) -> list[Corpus]:
         if not sign:
             raise CorpusError(f"'{name}' names no split; write it as corpus:split, such as demo:train.")
         corpora.append(open_corpus(corpus, split))
+        corpora[-1].read_audio(progress)
     return corpora
 
 
@@ -42,17 +50,27 @@ def prepare_tokenizers(
     device: str = "cpu",
     progress: ProgressCallback | None = None,
 ) -> Path:
-    """The folder of the tokenizers that `config` and these corpora give, trained on first use.
+    """The folder of the tokenizers that `config`, these corpora and this code give, trained on first use.
 
-    Text subwords learn from every transcript, codebook and unit subwords from `config.num_utterances` drawn by seed.
+    A folder that was damaged since is set aside with a `DamageWarning`, and they are trained again. Text subwords learn
+    from every transcript, codebook and unit subwords from `config.num_utterances` drawn by seed.
     """
-    key = digest({"config": config, "corpora": [c.digest for c in corpora]})[:16]
+    key = digest({"config": config, "corpora": [c.digest for c in corpora], "code": _training_version()})[:16]
     folder = home() / "tokenizers" / key
     with lock_of(folder):  # another process that needs the same tokenizers waits for them
+        if folder.is_dir() and (reason := damage(folder)):
+            set_aside(folder, what="folder of tokenizers", reason=reason, instead="they are trained again")
         if not folder.is_dir():
             with new_folder(folder) as part:
                 _train_tokenizers(config, corpora, part, device=device, progress=progress)
+                write_sums(part)
     return folder
+
+
+def _training_version() -> str:
+    """Changes whenever the code does that trains tokenizers, or a version of its libraries."""
+    sources = sources_digest(PACKAGE / name for name in _TRAINERS)
+    return digest([sources, encoding_version(), versions_of(("sentencepiece", "scikit-learn"))])
 
 
 def _train_tokenizers(

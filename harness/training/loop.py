@@ -26,6 +26,8 @@ from harness.training.mixture import Document, MixtureStream
 from harness.training.recipe import FORMATS, Architecture, Format, TrainingConfig
 from harness.training.state import TrainingState
 
+_NOT_DECIDING = {"export_dtype", "train", "dev", "start_from"}
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
@@ -61,9 +63,10 @@ def schedule_of(config: TrainingConfig) -> Schedule:
 def deciding(config: TrainingConfig) -> dict[str, Any]:
     """The settings that a run is known by: those that decide its weights or its curve.
 
-    The type of the export does not: a finished run can be exported in another type without training again.
+    The type of the export does not: a finished run can be exported in another type without training again. Nor do the
+    names of data and of weights to start from, which count by their content.
     """
-    return {key: value for key, value in plain(config).items() if key != "export_dtype"}
+    return {key: value for key, value in plain(config).items() if key not in _NOT_DECIDING}
 
 
 def optimizer_for(model: OPTForCausalLM, config: TrainingConfig) -> torch.optim.AdamW:

@@ -14,6 +14,7 @@ from filelock import Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from harness.checksums import damage, write_sums
 from harness.errors import TrainingError
 from harness.files import lock_of, new_folder, recover_folder
 from harness.training.checkpoint import load_weights
@@ -68,15 +69,21 @@ class TrainingState:
             state = optimizer.state_dict()["state"]
             save_file({f"{i}.{k}": v for i, s in state.items() for k, v in s.items()}, part / _OPTIMIZER)
             (part / _CONTENT).write_text(json.dumps({"identity": self.identity, **content}), "utf-8")
+            write_sums(part)
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Puts what was saved into `model` and `optimizer` and returns the content; None if nothing was saved.
 
         Raises:
-            TrainingError: if the folder is of another run.
+            TrainingError: if the folder is of another run, or a file in it is not what was saved.
         """
-        if not (self.folder / _CONTENT).is_file():
+        if not self.folder.is_dir() or not any(self.folder.iterdir()):
             return None
+        if reason := damage(self.folder):
+            raise TrainingError(
+                f"The training state {self.folder} is damaged ({reason}): to go on from it would end in other weights. "
+                "Restore the folder from a copy, or remove it to begin anew."
+            )
         content: dict[str, Any] = json.loads((self.folder / _CONTENT).read_text("utf-8"))
         if content["identity"] != self.identity:
             raise TrainingError(

@@ -103,7 +103,7 @@ def training_data(card: ModelCard, *, device: str = "cpu", progress: ProgressCal
     """
     recipe = TrainingRecipe.of(card)
     config = recipe.training
-    train, dev = open_splits(config.train), open_splits(config.dev)
+    train, dev = (open_splits(names, progress=progress) for names in (config.train, config.dev))
     folder = prepare_tokenizers(recipe.tokenizers, train, device=device, progress=progress)
     tokenizers = Tokenizers.load(folder)
     formatter = Formatter(

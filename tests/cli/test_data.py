@@ -56,6 +56,33 @@ def test_a_manifest_is_checked(tones, tmp_path, capsys):
     assert "low.wav" in capsys.readouterr().err
 
 
+def test_audio_that_changed_is_listed(tones, tmp_path, capsys, empty_home, monkeypatch):
+    monkeypatch.setattr("harness.corpora.content._UNSETTLED_NS", 0)
+    utterances = [Utterance(t.stem, t.name, 16_000, 0.5, "a tone", "s", "test") for t in tones]
+    write_manifest(tmp_path / "test.jsonl", utterances)
+    command = ["data", "check", tmp_path / "test.jsonl", "--content", "--json"]
+    before = json.loads(printed(capsys, *command).out)
+    assert before["changed"] == []
+    with tones[1].open("r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"\1\2\3\4")
+    found = json.loads(printed(capsys, *command).out)
+    assert found["changed"] == ["high.wav"]
+    assert found["digests"] != before["digests"]
+    assert "changed:" not in printed(capsys, *command[:3]).out
+
+
+def test_damaged_units_are_a_warning(tones, capsys, empty_home):
+    command = ["tokenizer", "encode", SPEECH, *tones]
+    before = printed(capsys, *command)
+    (cache,) = empty_home.glob("cache/units/*/*.sqlite3")
+    cache.write_bytes(b"not a database" * 500)
+    after = printed(capsys, *command)
+    assert after.out == before.out
+    assert after.err.startswith(f"harness: warning: The unit cache {cache} is damaged (file is not a database); ")
+    assert after.err.count("warning") == 1
+
+
 def test_settings_of_a_tokenizer_are_checked_first(tmp_path, capsys):
     words = ["tokenizer", "train", "--output", str(tmp_path / "tok"), "--set", "n_clusterss=5"]
     assert main(words) == 2

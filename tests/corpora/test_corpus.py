@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.corpora.content import read_header
 from harness.corpora.corpus import (
     CorpusInfo,
     Prepared,
@@ -14,7 +15,6 @@ from harness.corpora.corpus import (
     prepared_folder,
     prepared_splits,
 )
-from harness.corpora.distribution import read_header
 from harness.corpora.manifest import Utterance, Word, write_manifest
 from harness.corpora.show import check_manifest, describe_corpus
 from harness.errors import AudioError, CorpusError, ManifestError, UnknownNameError
@@ -77,7 +77,7 @@ def test_opens_a_manifest_by_path(manifest):
     corpus = open_corpus(str(manifest), "test")
     assert (corpus.name, corpus.split, [u.id for u in corpus.utterances]) == ("mine", "test", ["a-1", "a-2"])
     assert corpus.audio_path(corpus.utterances[0]) == manifest.parent / "a.wav"
-    assert open_corpus(str(manifest), "dev").digest == corpus.digest
+    assert open_corpus(str(manifest), "dev").listing == corpus.listing
 
 
 def test_refuses_a_split_that_the_manifest_lacks(manifest):
@@ -283,7 +283,7 @@ def test_check_counts(manifest):
     assert (found["speakers"], found["words"]) == (2, 6)
     shares = [found[f"share_with_{part}"] for part in ("word_times", "sentiment", "entities")]
     assert shares == pytest.approx([1 / 3, 1 / 3, 1 / 3])
-    assert found["digest"] == open_corpus(str(manifest), "test").digest
+    assert found["digests"] == {split: open_corpus(str(manifest), split).digest for split in ("test", "dev")}
 
 
 def test_check_finds_the_audio_of_a_prepared_split(fake, write_audio):

@@ -17,7 +17,7 @@ from harness.engine.finetune_config import (
 from harness.engine.finetuned_model import task_tokens
 from harness.engine.generation import Continue, Generator
 from harness.engine.sampling import Sampling
-from harness.errors import HarnessError, InputError
+from harness.errors import DamageWarning, HarnessError, InputError
 from harness.segments import Text
 from harness.testing import UniformModel
 from tests.tiny_decoder import TinyDecoder
@@ -236,3 +236,25 @@ def test_a_model_without_a_decoder_is_refused():
 def test_nothing_to_learn_is_refused(toy):
     with pytest.raises(InputError, match="found 0 and 12"):
         replace(job(toy), train=())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "record.json"])
+@pytest.mark.parametrize("kind", ["overwritten", "truncated"])
+def test_what_was_damaged_is_trained_again(toy, home, name, kind):
+    short = job(toy, replace(RECIPE, epochs=1))
+    record, whole = fine_tune(toy, short), weights(load_fine_tuned(toy, short))
+    (file,) = home.glob(f"finetuned/*/{name}")
+    data, middle = file.read_bytes(), file.stat().st_size // 2
+    file.write_bytes(data[:middle] + (b"\xa5" * 300 + data[middle + 300 :] if kind == "overwritten" else b""))
+    with pytest.warns(DamageWarning, match=rf"The fine-tuned model {file.parent} is damaged \({name}.*trained again"):
+        again = load_fine_tuned(toy, short)
+    assert same(weights(again), whole)
+    assert fine_tune(toy, short) == record
+    assert (home / "finetuned" / f"{file.parent.name}.corrupt-1").is_dir()
+
+
+def test_other_code_or_libraries_train_anew(toy, monkeypatch):
+    before = fine_tuning_digest(toy, job(toy))
+    assert fine_tuning_digest(toy, job(toy)) == before
+    monkeypatch.setattr("harness.code.version", lambda package: "0")
+    assert fine_tuning_digest(toy, job(toy)) != before

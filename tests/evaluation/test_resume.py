@@ -1,6 +1,5 @@
 """Results do not tell how often a run was stopped, what was known before, or how many processes shared it."""
 
-import importlib
 import json
 import os
 import signal
@@ -19,15 +18,13 @@ from harness.evaluation.evaluate import RunConfig, evaluate
 from harness.evaluation.resume import (
     _share,
     answer_all,
-    procedure_version,
     request_digests,
-    scoring_version,
     total_work,
 )
 from harness.evaluation.store import RowSet, RowStore
 from harness.model import ModelCard
 from harness.results import summary
-from harness.segments import Text
+from harness.segments import AudioSpan, Speech, Text
 from harness.task import Ranking, RankScore, Request, Unscorable
 from tests.tiny_decoder import TinyDecoder
 
@@ -161,6 +158,28 @@ RANKED = Request("r", (Text("p"),), "text", "text", POOL, (0, 2), Ranking(1, SCO
 def test_what_is_asked_decides_the_digest(other):
     assert request_digests([RANKED], prune=True) != request_digests([other], prune=True)
     assert request_digests([RANKED], prune=True) == request_digests([replace(RANKED, pool=tuple(POOL))], prune=True)
+
+
+def test_audio_is_asked_for_by_its_content(tmp_path, empty_home):
+    """Wherever it lies; a file that is not there, by its path."""
+
+    def digests(folder, *spans):
+        pool = tuple(Speech(AudioSpan(folder / name, start_s)) for name, start_s in spans)
+        request = Request("r", pool[:1], "speech", "speech", pool, tuple(range(len(pool))))
+        return request_digests([request], prune=True)
+
+    for folder in ("one", "other"):
+        for name in "ab":
+            path = tmp_path / folder / f"{name}.wav"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(name.encode())
+    asked = digests(tmp_path / "one", ("a.wav", 0), ("b.wav", 0))
+    assert digests(tmp_path / "other", ("a.wav", 0), ("b.wav", 0)) == asked
+    assert digests(tmp_path / "one", ("b.wav", 0), ("a.wav", 0)) != asked
+    assert digests(tmp_path / "one", ("a.wav", 0.5), ("b.wav", 0)) != asked
+    assert digests(tmp_path / "one", ("x.wav", 0)) != digests(tmp_path / "one", ("y.wav", 0))
+    (tmp_path / "other" / "a.wav").write_bytes(b"c")
+    assert digests(tmp_path / "other", ("a.wav", 0), ("b.wav", 0)) != asked
 
 
 def test_full_answers_and_ranks_are_not_confused():
@@ -313,30 +332,3 @@ def test_cache_is_listed_and_cleared(commands, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("removed 14 rows")
     assert main(["cache", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
-
-
-def test_the_version_of_answers_is_that_of_adapter_and_libraries(tmp_path, monkeypatch):
-    (tmp_path / "own_adapter.py").write_text("class Own:\n    pass\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    own = importlib.import_module("own_adapter").Own()
-    before = scoring_version(own)
-    assert scoring_version(own) == before != scoring_version(TinyDecoder())
-    (tmp_path / "own_adapter.py").write_text("class Own:\n    temperature = 2\n")
-    assert scoring_version(own) != before
-    (tmp_path / "own_adapter.py").write_text("class Own:\n    pass\n")
-    monkeypatch.setattr("harness.evaluation.resume.version", lambda package: "0")
-    assert scoring_version(own) != before
-
-
-def test_records_of_a_procedure_are_those_of_its_code_and_of_what_it_inherits(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "base_of_a_task.py").write_text("class Base: pass\n")
-    (tmp_path / "the_task.py").write_text("from base_of_a_task import Base\n\n\nclass Toy(Base): pass\n")
-    task = importlib.import_module("the_task").Toy()
-    seen = {procedure_version(task, model()), procedure_version(task, model())}
-    assert len(seen) == 1
-    for changed in ("the_task.py", "base_of_a_task.py"):
-        with (tmp_path / changed).open("a") as file:
-            file.write("# another way\n")
-        seen.add(procedure_version(task, model()))
-    assert len(seen) == 3

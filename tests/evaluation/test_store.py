@@ -4,13 +4,16 @@ import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
+from harness.database import DamagedError
+from harness.errors import DamageWarning
 from harness.evaluation import store as store_module
-from harness.evaluation.store import RowSet, RowStore, StoredRow, StoreError, StoreWarning
+from harness.evaluation.store import RowSet, RowStore, StoredRow, StoreError
 from harness.task import Loglikelihoods, Unscorable
 
 ROWS = RowSet("weights", "protocol", "utterances", "engine", model="toy", task="cra", corpus="demo:test")
@@ -218,7 +221,7 @@ def test_a_damaged_store_is_set_aside_and_reported(path, kind):
     DAMAGE[kind](path, filled(path))
     bad = path.read_bytes()
     aside = path.with_name("rows.sqlite3.corrupt-1")
-    with pytest.warns(StoreWarning, match=rf"{path} is damaged .*{aside}"):
+    with pytest.warns(DamageWarning, match=rf"{path} is damaged .*{aside}"):
         opened = RowStore(path)
     assert opened.get(ROWS, asked("0")) == {}
     opened.put(ROWS, {"0": row()})
@@ -232,7 +235,7 @@ def test_a_second_damaged_store_does_not_replace_the_first(path):
     for number in (1, 2):
         filled(path)
         overwrite(path, 0, bytes([number]) * 16)
-        with pytest.warns(StoreWarning, match=rf"corrupt-{number},"):
+        with pytest.warns(DamageWarning, match=rf"corrupt-{number},"):
             RowStore(path).close()
     assert [path.with_name(f"rows.sqlite3.corrupt-{n}").read_bytes()[0] for n in (1, 2)] == [1, 2]
 
@@ -244,8 +247,60 @@ def test_a_changed_bit_in_a_row_is_noticed(path):
     connection.execute("UPDATE rows SET row = ? WHERE item = '7'", (blob[:-20] + bytes([blob[-20] ^ 1]) + blob[-19:],))
     connection.commit()
     connection.close()
-    with RowStore(path) as opened, pytest.warns(StoreWarning, match="does not read back"):
+    with RowStore(path) as opened, pytest.warns(DamageWarning, match="does not have its checksum"):
         assert opened.get(ROWS, asked("7")) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "item"),
+    [
+        ("UPDATE rows SET row = (SELECT row FROM rows WHERE item = '8') WHERE item = '7'", "7"),
+        ("UPDATE rows SET set_id = 1 WHERE set_id = 2", "of another protocol"),
+    ],
+)
+def test_a_row_under_the_key_of_another_is_noticed(path, change, item):
+    """A disk that exchanges pages leaves rows that are sound in themselves."""
+    filled(path)
+    with RowStore(path) as opened:
+        opened.put(replace(ROWS, protocol="other"), {"of another protocol": row()})
+    execute(path, change)
+    with RowStore(path) as opened, pytest.warns(DamageWarning, match="does not have its checksum"):
+        assert opened.get(ROWS, asked(item)) == {}
+
+
+def test_300_damaged_bytes_anywhere_give_no_other_answer(path):
+    data = filled(path)
+    truth = {str(i): repr(row(i).answer) for i in range(400)}
+    for at in range(0, len(data) - 300, len(data) // 12):
+        path.write_bytes(data[:at] + b"\xa5" * 300 + data[at + 300 :])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with RowStore(path) as opened:
+                found = opened.get(ROWS, asked(*truth))
+        assert {item: repr(found[item].answer) for item in found} in ({}, truth)
+        assert len(caught) == (not found)
+
+
+def test_a_store_that_another_process_replaced_stays(path):
+    """Of two processes that meet the damage, the second must not set the new file aside."""
+    with RowStore(path) as first:
+        first.put(ROWS, {"a": row()})
+        first.commit()
+        aside = path.with_name("aside")
+        aside.mkdir()
+        for file in path.parent.glob("rows.sqlite3*"):
+            file.rename(aside / file.name)
+        with RowStore(path) as second:
+            second.put(ROWS, {"b": row()})
+        met = iter([DamagedError("met by the first")])
+
+        def read(connection):
+            for error in met:
+                raise error
+            return connection.execute("SELECT item FROM rows").fetchall()
+
+        assert first._attempt(read) == [("b",)]
+    assert not list(path.parent.glob("*.corrupt-*"))
 
 
 def test_damage_met_while_writing_loses_no_pending_row(path):
@@ -256,7 +311,7 @@ def test_damage_met_while_writing_loses_no_pending_row(path):
         opened._connection.execute("PRAGMA shrink_memory")  # forgets the pages that it has read
         path.write_bytes(b"not a database" * 2000)
         opened.put(ROWS, {"b": row()})
-        with pytest.warns(StoreWarning, match="corrupt-1"):
+        with pytest.warns(DamageWarning, match="corrupt-1"):
             opened.commit()
         assert list(opened.get(ROWS, asked("a", "b"))) == ["b"]
 

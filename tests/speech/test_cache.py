@@ -1,8 +1,14 @@
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from harness.errors import DamageWarning
 from harness.segments import UnitSpan
-from harness.speech.cache import UnitCache
+from harness.speech import cache as cache_module
+from harness.speech.cache import UnitCache, encoding_version
 
 
 def span(*units: int, system: str = "s1") -> UnitSpan:
@@ -40,3 +46,34 @@ def test_processes_that_write_at_once_lose_nothing(empty_home):
     assert [worker.wait(120) for worker in workers] == [0, 0, 0, 0]
     keys = [f"{name}-{i}" for name in "abcd" for i in range(40)]
     assert len(UnitCache("s1", 25.0).get([*keys, "same"])) == 161
+
+
+def test_damaged_units_are_never_given_back(empty_home):
+    """300 bytes in the middle of the file, which SQLite itself does not notice."""
+    cache = UnitCache("s1", 25.0)
+    rows = {f"{i}": UnitSpan((i, i + 1) * 50, (2,) * 100, 25.0, "s1") for i in range(100)}
+    cache.put(rows)
+    data = cache.path.read_bytes()
+    cache.path.write_bytes(data[: len(data) // 2] + b"\xa5" * 300 + data[len(data) // 2 + 300 :])
+    with pytest.warns(DamageWarning, match=rf"The unit cache {cache.path} is damaged .*corrupt-1, .*computed anew\.$"):
+        assert UnitCache("s1", 25.0).get(rows) == {}
+    cache.put(rows)
+    assert UnitCache("s1", 25.0).get(rows) == rows
+
+
+def test_units_of_other_code_or_libraries_are_not_given(empty_home, tmp_path, monkeypatch):
+    package = Path(cache_module.__file__).parents[1]
+    copy = shutil.copytree(package, tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    versions = {encoding_version(), encoding_version(copy / "speech")}
+    assert len(versions) == 1
+    for name in ("speech/mfcc.py", "speech/audio.py", "speech/kmeans.py", "segments.py", "speech/lookup.py"):
+        with (copy / name).open("a") as stream:
+            stream.write("# another way\n")
+        encoding_version.cache_clear()
+        versions.add(encoding_version(copy / "speech"))
+    assert len(versions) == 5  # all but looking units up
+    UnitCache("s1", 25.0).put({"a": span(1, 2)})
+    encoding_version.cache_clear()
+    monkeypatch.setattr("harness.code.version", lambda package: "0")
+    assert UnitCache("s1", 25.0).get(["a"]) == {}
+    encoding_version.cache_clear()

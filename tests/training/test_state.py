@@ -108,6 +108,29 @@ def test_a_half_written_save_does_not_count(tmp_path):
     assert trainer(tmp_path / "state", steps=3).step == 0
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "SHA256SUMS"])
+@pytest.mark.parametrize("kind", ["overwritten", "truncated", "removed"])
+def test_a_damaged_state_is_refused(tmp_path, name, kind):
+    """Never other weights: the bytes in the middle of a safetensors file are values that load as well as any."""
+    finished(tmp_path / "state", steps=3)
+    file = tmp_path / "state" / name
+    data, middle = file.read_bytes(), file.stat().st_size // 2
+    cases = {
+        "overwritten": data[:middle] + b"\xa5" * 300 + data[middle + 300 :],
+        "truncated": data[:middle],
+    }
+    file.unlink()
+    if kind in cases:
+        file.write_bytes(cases[kind])
+    with pytest.raises(HarnessError, match=r"training state .*state is damaged \(.*Restore the folder .* or remove it"):
+        trainer(tmp_path / "state", steps=3)
+
+
+def test_an_empty_folder_is_no_state(tmp_path):
+    (tmp_path / "state").mkdir()
+    assert trainer(tmp_path / "state", steps=3).step == 0
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 7}, {"mixture": Mixture(speech=2)}, {"learning_rate": 0.1}])
 def test_a_state_folder_of_another_configuration_is_refused(tmp_path, change):
     finished(tmp_path / "state")
