@@ -380,7 +380,9 @@ def test_all_that_decides_nothing_together_is_found_again(world, before, task):
     assert questions(world, task, batch_tokens=64, device="cpu:0", progress=lambda *step: None) == before[task]
 
 
-@pytest.mark.parametrize("run", [{"batch_tokens": 64}, {"device": "cpu:0"}, {"progress": lambda *step: None}], ids=str)
+@pytest.mark.parametrize(
+    "run", [{"batch_tokens": 64}, {"device": "cpu:0"}, {"progress": lambda *step: None}], ids=" ".join
+)
 def test_how_a_run_is_made_decides_nothing(world, before, run):
     assert questions(world, **run) == before["cra"]
 

@@ -21,7 +21,10 @@ _PACKAGES: dict[str, frozenset[str]] = {
 #: Further modules that turn segments into ids, and ids into numbers.
 _MODULES = (
     "segments.py",
-    *(f"training/{name}.py" for name in ("checkpoint", "checkpoint_folder", "decoder", "text_tokenizer", "vocabulary")),
+    *(
+        f"training/{name}.py"
+        for name in ("checkpoint", "checkpoint_folder", "decoder", "decoder_config", "text_tokenizer", "vocabulary")
+    ),
 )
 _LIBRARIES = ("torch", "torchaudio", "transformers", "tokenizers", "sentencepiece", "soundfile", "numpy", "peft")
 

@@ -28,19 +28,18 @@ from harness.training.checkpoint_folder import (
     CONFIG,
     FORMAT,
     RECORD,
+    SILENT_SETTINGS,
     SPEECH,
     TEXT,
     WEIGHTS,
     CheckpointFolder,
     check_replaceable,
 )
-from harness.training.decoder import build_decoder, decoder_settings
+from harness.training.decoder import build_decoder
+from harness.training.decoder_config import decoder_settings
 from harness.training.recipe import Architecture
 from harness.training.text_tokenizer import TextTokenizer
 from harness.training.vocabulary import Vocabulary
-
-#: What `config.json` may say without another number coming out.
-_IRRELEVANT = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 
 
 @dataclass(frozen=True)
@@ -154,12 +153,16 @@ def load_decoder(folder: CheckpointFolder, vocab_size: int) -> OPTForCausalLM:
     """
     model = build_decoder(folder.architecture, vocab_size, seed=0)
     load_weights(model, folder.path / WEIGHTS)
-    _check_config(folder.path, model.config)
+    check_config(folder.path, model.config)
     return model.eval()
 
 
-def _check_config(folder: Path, expected: OPTConfig) -> None:
-    """Refuses a `config.json` of another decoder: transformers would compute other numbers than the harness."""
+def check_config(folder: Path, expected: OPTConfig) -> None:
+    """Refuses a `config.json` of another decoder: transformers would compute other numbers than the harness.
+
+    Raises:
+        CheckpointError: if it is damaged or says anything else that can change a number.
+    """
     path = folder / CONFIG
     if not path.is_file():
         return
@@ -170,7 +173,7 @@ def _check_config(folder: Path, expected: OPTConfig) -> None:
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); restore the checkpoint or train it again.") from None
     wanted = expected.to_dict()
-    for name in sorted((wanted.keys() | found.keys()) - _IRRELEVANT):
+    for name in sorted((wanted.keys() | found.keys()) - SILENT_SETTINGS):
         value = kind if name == "model_type" else found.get(name)
         if value != wanted.get(name):
             raise CheckpointError(

@@ -126,3 +126,40 @@ def test_a_file_is_not_replaced_but_an_empty_folder_is(tmp_path, decoder, tokeni
     (tmp_path / "empty").mkdir()
     save_checkpoint(tmp_path / "empty", decoder, ARCHITECTURE, tokenizers, {})
     assert CheckpointFolder.open(tmp_path / "empty").architecture == ARCHITECTURE
+
+
+def edit_architecture(folder, **changes):
+    content = json.loads((folder / "sutlm.json").read_text())
+    (folder / "sutlm.json").write_text(json.dumps(content | {"architecture": content["architecture"] | changes}))
+
+
+def edit_configuration(folder, **changes):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | changes))
+
+
+def integers(folder):
+    path = folder / "model.safetensors"
+    save_file({name: value.to(torch.int8) for name, value in load_file(path).items()}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: edit_architecture(f, num_layers=ARCHITECTURE.num_layers + 1), r"does not fit: missing \['model"),
+        (
+            lambda f: edit_architecture(f, context=ARCHITECTURE.context // 2),
+            "size mismatch for model.decoder.embed_pos",
+        ),
+        (lambda f: edit_configuration(f, activation_function="gelu"), "says activation_function='gelu', but by"),
+        (lambda f: edit_configuration(f, num_attention_heads=1), "says num_attention_heads=1, but by"),
+        (lambda f: (f / "config.json").write_text("{bad"), r"config\.json is damaged"),
+        (lambda f: edit_record(f, tokenizers=5), r"sutlm\.json is damaged"),
+        (integers, "is of type I8; weights are of F64, F32"),
+    ],
+)
+def test_what_contradicts_the_weights_is_refused_without_building_the_decoder(folder, damage, message):
+    CheckpointFolder.open(folder)
+    damage(folder)
+    with pytest.raises(CheckpointError, match=message):
+        CheckpointFolder.open(folder)
