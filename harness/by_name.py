@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.config import merge
 from harness.engine.distributed import ALONE, Processes
-from harness.errors import UsageError
+from harness.errors import OptionError, UsageError
 from harness.evaluation.evaluate import RunConfig, load_tasks
 from harness.evaluation.evaluate import evaluate as evaluate_model
 from harness.evaluation.store import RowStore
@@ -65,6 +65,8 @@ def evaluate(
         InputError: for anything else the caller can change: names, options, files.
         TaskError: if a task could not score enough of its items.
     """
+    if not isinstance(model, str | Path) and not hasattr(model, "fingerprint"):
+        raise OptionError(f"A model is named by a card or a path, or is loaded already; found {model!r}.")
     asked = {"corpus": None if corpus is None else str(corpus), "split": split, "limit": limit, "seed": seed}
     config = _run_config(tasks, {**asked, "batch_tokens": batch_tokens, "settings": settings or {}})
     if output is not None:
@@ -80,7 +82,8 @@ def evaluate(
 
 def _run_config(tasks: str | Sequence[str] | RunConfig, asked: Mapping[str, Any]) -> RunConfig:
     if not isinstance(tasks, RunConfig):
-        return RunConfig((tasks,) if isinstance(tasks, str) else tuple(tasks), **asked)
+        names = (tasks,) if isinstance(tasks, str) else tuple(tasks) if isinstance(tasks, Iterable) else tasks
+        return RunConfig(names, **asked)
     usual = RunConfig(tasks.tasks)
     if beside := [name for name, value in asked.items() if value != getattr(usual, name)]:
         raise UsageError(f"The RunConfig says all of the run; give no {', '.join(beside)} beside it.")

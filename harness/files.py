@@ -79,6 +79,17 @@ def check_folder(path: Path) -> None:
         raise UsageError(f"Nothing can be written to the folder {path}: {found} may not be written to.")
 
 
+def check_file(path: Path) -> None:
+    """Makes sure that a file can be written at `path`.
+
+    Raises:
+        UsageError: if a folder is there, or what it is to lie in is a file or may not be written to.
+    """
+    if path.is_dir():
+        raise UsageError(f"The file {path} cannot be written: a folder has that name. Name a file.")
+    check_folder(path.parent)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the block ends; if it raises, `path` stays as it was."""

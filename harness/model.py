@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic.dataclasses import dataclass
 
 from harness.config import STRICT, build, home, merge, read_yaml
-from harness.errors import CheckpointError, ConfigError, DeviceError, UnknownNameError
+from harness.errors import CheckpointError, ConfigError, DeviceError, OptionError, UnknownNameError
 from harness.registry import Registry
 from harness.segments import Modality, Prompt, Segment
 
@@ -59,6 +59,15 @@ class ModelCard:
     license: str = ""
     #: The folder that relative paths start from; set by the reader.
     folder: Path = Path(".")
+
+    def __post_init__(self) -> None:
+        """Refuses names that could not be the name of a folder."""
+        path_like = self.name.startswith(".") or "/" in self.name or "\\" in self.name
+        if path_like or not self.name.strip() or not self.name.isprintable():
+            raise ConfigError(
+                f"A model cannot be called '{self.name}': results lie in a folder of that name. Give the card a 'name' "
+                "of letters, digits, '-' and '_'."
+            )
 
     @property
     def checkpoint_path(self) -> Path:
@@ -223,6 +232,8 @@ def _inherit(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     data = read_yaml(path)
     data.setdefault("name", path.stem)
     base = data.pop("base", None)
+    if not isinstance(base, str | None):
+        raise ConfigError(f"{path}: 'base' is the name of one card; found {base!r}.")
     if base is None:
         return data
     parent = _inherit(_base_path(path.parent, base), (*below, path))
@@ -268,7 +279,10 @@ def load_model(name: str | Path, *, device: str = "cpu") -> Model:
     Raises:
         CheckpointError: if the weights are absent, altered or refused.
         DeviceError: if this machine does not have the device.
+        OptionError: if `name` is neither a name nor a path.
     """
+    if not isinstance(name, str | Path):
+        raise OptionError(f"A model is named by a card or by a path; found {name!r}.")
     # A path object is a path even without a slash, which a name has not.
     card = read_card(str(name.absolute()) if isinstance(name, Path) else name)
     check_device(device)

@@ -37,9 +37,10 @@ class Registry(Generic[T]):
         group: str,
         not_members: tuple[str, ...] = (),
         hyphens: bool = False,
+        members: tuple[str, ...] = (),
     ) -> None:
         self.kind, self.package, self.attribute, self.group = kind, package, attribute, group
-        self._not_members, self._hyphens = not_members, hyphens
+        self._not_members, self._hyphens, self._members = not_members, hyphens, members
 
     def sources(self) -> dict[str, str]:
         """Every known name with the place it comes from.
@@ -63,8 +64,14 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: if nothing is called so; with the nearest name and the list.
             PluginError: if a plug-in's import fails, with its name and the cause; if a file is absent or lacks the
-                object; if two places claim the name.
+                object; if two places claim the name; if the object is not of this kind.
         """
+        found = self._load(name)
+        if lacking := [member for member in self._members if not hasattr(found, member)]:
+            raise PluginError(f"'{name}' is not a {self.kind}: {type(found).__name__} has no '{lacking[0]}'.")
+        return found
+
+    def _load(self, name: str) -> T:
         if ".py:" in name:
             return self._from_file(name)
         if name not in self.sources():

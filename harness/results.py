@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import flatten, plain
-from harness.errors import ResultsError
+from harness.errors import OptionError, ResultsError
 from harness.files import new_text_file, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -278,7 +278,10 @@ def read_results(folder: str | Path, *, items: bool = True) -> RunResult:
 
     Raises:
         ResultsError: if the folder holds no finished run, or one that is damaged or of another version's format.
+        OptionError: if `folder` is not a path.
     """
+    if not isinstance(folder, str | Path):
+        raise OptionError(f"A run is read from a results folder; found {folder!r}.")
     folder = Path(folder)
     path = folder / "results.json"
     if not path.is_file():

@@ -320,4 +320,6 @@ class TaskFigures(Protocol):
 
 def task_registry() -> Registry[AnyTask]:
     """Tasks: files of `tasks/`, and the entry point group `harness.tasks`."""
-    return Registry(kind="task", package="harness.tasks", attribute="TASK", group="harness.tasks")
+    return Registry(
+        kind="task", package="harness.tasks", attribute="TASK", group="harness.tasks", members=("info", "Options")
+    )

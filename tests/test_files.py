@@ -9,6 +9,7 @@ import pytest
 from filelock import Timeout
 
 from harness import files
+from harness.errors import UsageError
 
 
 def leftovers(folder):
@@ -95,3 +96,12 @@ def test_a_folder_that_stands_is_not_replaced_by_what_is_left_of_it(tmp_path):
     files.recover_folder(tmp_path / "run")
     assert (tmp_path / "run" / "content").read_text() == "run"
     assert leftovers(tmp_path) == ["run"]
+
+
+def test_a_file_is_not_written_over_a_folder_or_below_a_file(tmp_path):
+    files.check_file(tmp_path / "new" / "report.html")
+    with pytest.raises(UsageError, match="a folder has that name"):
+        files.check_file(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        files.check_file(tmp_path / "file" / "report.html")

@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
-from harness.errors import CheckpointError, ConfigError, DeviceError, UnknownNameError
-from harness.model import adapter_registry, card_names, load_model, read_card
+from harness.errors import CheckpointError, ConfigError, DeviceError, OptionError, UnknownNameError
+from harness.model import ModelCard, adapter_registry, card_names, load_model, read_card
 
 
 @pytest.fixture
@@ -110,3 +110,20 @@ def test_a_card_may_name_an_adapter_by_file(write_card, tmp_path):
 def test_a_device_that_is_not_there_is_refused(device):
     with pytest.raises(DeviceError, match=rf"The device '{device}' cannot be used: .* Give cpu, cuda or cuda:1\."):
         load_model("sutlm-tiny", device=device)
+
+
+@pytest.mark.parametrize("name", ["../escape", "a/b", "a\\b", "", " ", ".hidden", "a\nb"])
+def test_a_name_that_could_not_be_a_folder_is_refused(name):
+    with pytest.raises(ConfigError, match="A model cannot be called"):
+        ModelCard(name=name, adapter="sutlm")
+    assert ModelCard(name="größe 2", adapter="sutlm").name == "größe 2"
+
+
+def test_a_base_is_one_name(write_card):
+    with pytest.raises(ConfigError, match=r"'base' is the name of one card; found \['a'\]"):
+        read_card(write_card("own.yaml", base=["a"], adapter="sutlm"))
+
+
+def test_what_is_neither_a_name_nor_a_path_is_refused():
+    with pytest.raises(OptionError, match="found None"):
+        load_model(None)

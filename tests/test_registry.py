@@ -5,6 +5,7 @@ import pytest
 
 from harness.errors import PluginError, UnknownNameError
 from harness.registry import Registry
+from harness.task import task_registry
 
 GROUP = "harness.things"
 
@@ -190,3 +191,9 @@ def test_a_plugin_whose_file_cannot_be_read_has_no_first_line(things, site, targ
     install(site, "their-things", {"pear": target}, plums="", broken_file="def (:\n")
     assert things.first_line("pear") == ""
     assert "pear" in things.sources()
+
+
+def test_an_object_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "own.py").write_text("TASK = 3\n")
+    with pytest.raises(PluginError, match="is not a task: int has no 'info'"):
+        task_registry().load(f"{tmp_path / 'own.py'}:TASK")

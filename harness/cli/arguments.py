@@ -14,7 +14,7 @@ Json = Annotated[bool, typer.Option("--json/--no-json", help="print JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet/--no-quiet", help="no progress")]
 NoTracking = Annotated[bool, typer.Option("--no-tracking/--tracking", help="do not log to MLflow")]
 NoCache = Annotated[bool, typer.Option("--no-cache/--cache", help="compute everything anew and store nothing")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="seed of every draw (default: 0)")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="seed of every draw (default: 0)")]
 
 
 def complete_tasks(incomplete: str) -> list[str]:

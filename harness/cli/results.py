@@ -141,12 +141,13 @@ def report(
     Example:
         harness report out/c/* --output out/report.html
     """
-    from harness.files import write_text
+    from harness.files import check_file, write_text
     from harness.report.html import report_page
     from harness.report.labels import labels_of, registered_tasks
 
-    results = [read_run(name) for name in runs]
     path = Path(output)
+    check_file(path)
+    results = [read_run(name) for name in runs]
     page = report_page(
         results, labels_of(results, runs), tasks=registered_tasks(results), folders=[Path(n) for n in runs],
         output=path, audio=audio, force=force,

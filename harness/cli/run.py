@@ -31,7 +31,7 @@ from harness.cli.arguments import (
 from harness.cli.cache import temporary_cache
 from harness.cli.config_file import ConfigFile
 from harness.cli.printing import Printer, print_json, print_table, warn
-from harness.errors import ConfigError
+from harness.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from harness.results import RunResult
@@ -128,8 +128,10 @@ def run(
         check_folder(Path(output or "results"))
         models = _fetched(names_in(model))
         # Every card is read and every checkpoint looked for before the first hour is spent.
-        for card in [read_card(name) for name in models]:
+        cards = [read_card(name) for name in models]
+        for card in cards:
             card.require_checkpoint()
+        check_distinct([card.name for card in cards])
         if several:
             return _run_in_several_processes(given, devices)
         printer = Printer(json=json, quiet=quiet or processes.rank > 0)
@@ -151,6 +153,19 @@ def run(
         if processes.rank == 0:
             _print_results(printer, results, infos)
         return 0
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Makes sure that no model's results would take the place of another's.
+
+    Raises:
+        UsageError: if two models have one name.
+    """
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise UsageError(
+            f"Two of the models are called '{twice[0]}': their results would lie in one folder. Name each model once, "
+            "or give each card a 'name' of its own."
+        )
 
 
 def with_full_scores(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:

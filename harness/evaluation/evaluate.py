@@ -64,11 +64,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.tasks, tuple) or not self.tasks or not all(isinstance(t, str) for t in self.tasks):
             raise OptionError(f"'tasks' is a tuple of at least one name; found {self.tasks!r}.")
-        for name, optional, least in (("limit", True, 1), ("seed", False, None), ("batch_tokens", False, 1)):
+        for name, optional, least in (("limit", True, 1), ("seed", False, 0), ("batch_tokens", False, 1)):
             value = getattr(self, name)
-            if not (optional and value is None) and (type(value) is not int or (least is not None and value < least)):
-                kind = "an integer" if least is None else f"an integer of at least {least}"
-                raise OptionError(f"'{name}' is {kind}{', or None' if optional else ''}; found {value!r}.")
+            if not (optional and value is None) and (type(value) is not int or value < least):
+                or_none = ", or None" if optional else ""
+                raise OptionError(f"'{name}' is an integer of at least {least}{or_none}; found {value!r}.")
         for name in ("corpus", "split"):
             if not isinstance(getattr(self, name), str | None):
                 raise OptionError(f"'{name}' is a name, or None; found {getattr(self, name)!r}.")

@@ -148,6 +148,10 @@ def compare(
         ResultsError: if stored items do not average to the stored metrics.
         UnknownNameError: if a pattern fits no metric.
     """
+    if not isinstance(results, Sequence) or not all(isinstance(result, RunResult) for result in results):
+        raise ComparisonError("Compared are results, as 'read_results' gives them, in a list; found something else.")
+    if not isinstance(baseline, int) or not 0 <= baseline < max(len(results), 1):
+        raise ComparisonError(f"'baseline' is the place of a run, from 0 to {len(results) - 1}; found {baseline!r}.")
     labels = labels_of(results, [r.run_id for r in results]) if labels is None else labels
     tasks = registered_tasks(results) if tasks is None else tasks
     if len(results) < 2:

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.cli.main import main
-from harness.cli.run import command_line, run, with_full_scores
+from harness.cli.run import check_distinct, command_line, run, with_full_scores
 from harness.errors import ConfigError, UsageError
 
 
@@ -11,7 +11,7 @@ from harness.errors import ConfigError, UsageError
     "words",
     [
         ["--model", "a,b", "--tasks", "cra"],
-        ["--model", "a", "--tasks", "x.py:T", "--limit", "3", "--seed", "-1", "--devices", "2", "--device", "cuda"],
+        ["--model", "a", "--tasks", "x.py:T", "--limit", "3", "--seed", "7", "--devices", "2", "--device", "cuda"],
         ["--model", "a", "--tasks", "t", "--set", "t.a=-1", "--set", "t.b=[1, 2]", "--quiet", "--full-scores"],
         ["--model", "a", "--tasks", "t", "--output", "-o", "--no-cache", "--no-tracking", "--split", "test"],
     ],
@@ -61,3 +61,9 @@ def test_a_mistake_is_found_before_a_model_is_loaded(words, message, monkeypatch
 def test_from_python_mistakes_are_exceptions():
     with pytest.raises(UsageError, match="names nothing"):
         run(model="sutlm-tiny", tasks="")
+
+
+def test_models_of_one_name_are_refused():
+    check_distinct(["a", "b"])
+    with pytest.raises(UsageError, match="Two of the models are called 'b'"):
+        check_distinct(["a", "b", "c", "b"])
