@@ -140,5 +140,9 @@ class TaskError(HarnessError):
     """A task that could not score enough of its items."""
 
 
+class StaleWarning(UserWarning):
+    """What is continued was begun by other code."""
+
+
 class DamageWarning(UserWarning):
     """A cache was damaged: it was set aside, and what it held is computed anew."""

@@ -14,21 +14,24 @@ import typer
 
 from harness.cli.arguments import Json, Quiet
 from harness.cli.printing import print_json, print_table, warn
-from harness.errors import DamageWarning
+from harness.errors import DamageWarning, StaleWarning
 
 if TYPE_CHECKING:
     from harness.evaluation.store import RowStore
 
+_SHORT = (DamageWarning, StaleWarning)
+
 
 @contextmanager
-def damage_warnings() -> Iterator[None]:
-    """Within it, a damaged cache is a warning on stderr."""
+def short_warnings() -> Iterator[None]:
+    """Within it, what is to be said of damaged caches and stale states is one line on stderr."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DamageWarning)
+        for kind in _SHORT:
+            warnings.simplefilter("always", kind)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, DamageWarning):
+            if issubclass(category, _SHORT):
                 warn(message)
             else:
                 others(message, category, *where, **more)

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 fine, 1 failure, 2 usage or bad input, 130 interrupted.
     """
     try:
-        with cache.damage_warnings():
+        with cache.short_warnings():
             return _run(list(sys.argv[1:] if argv is None else argv))
     except typer.TyperException as error:
         return _fail(usage_error(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from harness.checksums import damage, write_sums
-from harness.errors import TrainingError
+from harness.code import PACKAGE, sources_digest, versions_of
+from harness.config import digest
+from harness.engine.source import source_digest
+from harness.errors import StaleWarning, TrainingError
 from harness.files import lock_of, new_folder, recover_folder
 from harness.training.checkpoint import load_weights
 
 _WEIGHTS, _OPTIMIZER, _CONTENT = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+def training_version() -> str:
+    """Changes whenever the code does that trains, or a version of its libraries."""
+    sources = sources_digest(sorted((PACKAGE / "training").glob("*.py")))
+    return digest([sources, source_digest(), versions_of(("torch", "transformers", "numpy"))])
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,14 @@ class TrainingState:
             save_file(weights, part / _WEIGHTS)
             state = optimizer.state_dict()["state"]
             save_file({f"{i}.{k}": v for i, s in state.items() for k, v in s.items()}, part / _OPTIMIZER)
-            (part / _CONTENT).write_text(json.dumps({"identity": self.identity, **content}), "utf-8")
+            made_by = {"identity": self.identity, "code": training_version()}
+            (part / _CONTENT).write_text(json.dumps({**made_by, **content}), "utf-8")
             write_sums(part)
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Puts what was saved into `model` and `optimizer` and returns the content; None if nothing was saved.
+
+        What other code saved is used with a `StaleWarning`.
 
         Raises:
             TrainingError: if the folder is of another run, or a file in it is not what was saved.
@@ -90,6 +103,12 @@ class TrainingState:
                 f"{self.folder} holds a training run of another configuration or data; choose another folder or "
                 "remove it."
             )
+        if content["code"] != training_version():
+            message = (
+                f"The training state {self.folder} was saved by other code, or other versions of torch, transformers "
+                "or numpy, than go on from it now. For weights of this code alone, remove the folder and begin anew."
+            )
+            warnings.warn(StaleWarning(message), stacklevel=2)
         load_weights(model, self.folder / _WEIGHTS)
         saved: dict[int, dict[str, Tensor]] = {}
         for key, value in load_file(self.folder / _OPTIMIZER).items():

@@ -1,5 +1,6 @@
 """Every shipped task keeps the contract that plug-ins are held to."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -33,9 +34,11 @@ def few(harness_home, tmp_path_factory):
     """Utterances of the demo's test split, some to train on, some to validate on, some to test on."""
     corpus = open_corpus("demo", "test")
     folder = tmp_path_factory.mktemp("few")
-    (folder / "audio").symlink_to(corpus.root / "audio")
     splits = ["train"] * 8 + ["dev"] * 3 + ["test"] * 5
     rows = [replace(u, split=split) for u, split in zip(corpus.utterances, splits, strict=False)]
+    for row in rows:
+        (folder / row.audio).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(corpus.audio_path(row), folder / row.audio)
     write_manifest(folder / "few.jsonl", rows)
     return folder / "few.jsonl"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StaleWarning
 from harness.training.loop import Trainer
 from harness.training.recipe import Mixture
 from tests.training.toy import ARCHITECTURE, DROPPING, config, finished, formatter, trainer, utterances, weights
@@ -124,6 +124,14 @@ def test_a_damaged_state_is_refused(tmp_path, name, kind):
         file.write_bytes(cases[kind])
     with pytest.raises(HarnessError, match=r"training state .*state is damaged \(.*Restore the folder .* or remove it"):
         trainer(tmp_path / "state", steps=3)
+
+
+def test_what_other_code_saved_is_used_with_a_warning(tmp_path, monkeypatch):
+    finished(tmp_path / "state", steps=3)
+    assert trainer(tmp_path / "state", steps=3).step == 3
+    monkeypatch.setattr("harness.code.version", lambda package: "0")
+    with pytest.warns(StaleWarning, match=r"state .*state was saved by other code, or other versions of torch"):
+        assert trainer(tmp_path / "state", steps=3).step == 3
 
 
 def test_an_empty_folder_is_no_state(tmp_path):
