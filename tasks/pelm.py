@@ -35,7 +35,7 @@ class Pelm:
 
     info = TaskInfo(
         name="pelm",
-        version=3,
+        version=4,
         description="perplexity of continuations under an external language model, in u2u, u2t, t2u, t2t",
         source="after Chou et al. 2023, arXiv 2310.08715; protocol sutlm-style",
         headline=(

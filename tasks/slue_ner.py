@@ -105,7 +105,7 @@ class SlueNer(TransferTask[SlueNerOptions]):
 
     info = TaskInfo(
         name="slue_ner",
-        version=2,
+        version=3,
         description="named entities, fine-tuned on speech, text or both and tested on either; per cent",
         source="SLUE-VoxPopuli (Shon et al. 2022, arXiv 2111.10367); transfer after Chou et al. 2023, arXiv 2310.08715",
         headline=(*matrix_keys("slue_ner", "f1"), *matrix_keys("slue_ner", "label_f1")),

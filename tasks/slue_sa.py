@@ -94,7 +94,7 @@ class SlueSa(TransferTask[SlueSaOptions]):
 
     info = TaskInfo(
         name="slue_sa",
-        version=2,
+        version=3,
         description="sentiment, fine-tuned on speech, text or both and tested on either; per cent",
         source="SLUE-VoxCeleb (Shon et al. 2022, arXiv 2111.10367); transfer after Chou et al. 2023, arXiv 2310.08715",
         headline=matrix_keys("slue_sa", "macro_f1"),
