@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.config import merge
 from harness.engine.distributed import ALONE, Processes
@@ -18,8 +18,10 @@ from harness.model import Model, ModelCard, load_model, read_card
 from harness.progress import ProgressCallback
 from harness.report.figures import write_figures
 from harness.results import RunResult, write_results
-from harness.training.loop import TrainingStep
-from harness.training.train import Trained, train_model, training_card
+
+if TYPE_CHECKING:
+    from harness.training.loop import TrainingStep
+    from harness.training.train import Trained
 
 
 def evaluate(
@@ -131,6 +133,8 @@ def train(
         InputError: for anything the caller can change: names, options, files.
         TrainingError: if training cannot go on.
     """
+    from harness.training.train import train_model, training_card  # torch: an evaluation may do without
+
     wanted = card if isinstance(card, ModelCard) else read_card(str(card))
     asked = {"steps": steps, "batch_tokens": batch_tokens, "seed": seed}
     changes = merge(settings or {}, {"training": {name: value for name, value in asked.items() if value is not None}})

@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from harness.by_name import evaluate
 from harness.cli.main import main
 from harness.corpora.corpus import open_corpus
 from harness.engine.scoring import Scorer
@@ -42,16 +43,19 @@ def corpus(slice_folder):
     return open_corpus(str(slice_folder / "train.jsonl"), "test")
 
 
-def test_the_decoder_is_built_when_it_is_first_needed(slice_folder, trained):
+def test_a_run_whose_answers_are_stored_imports_no_torch(slice_folder, trained):
+    card, corpus = str(slice_folder / "toy.yaml"), str(slice_folder / "train.jsonl")
+    asked = {"tasks": ["cra"], "corpus": corpus, "limit": 2, "settings": {"cra": {"directions": ["t2t"]}}}
+    first = evaluate(card, **asked)
     code = (
-        "import sys; from harness.model import load_model\n"
-        f"model = load_model({str(slice_folder / 'toy.yaml')!r})\n"
-        "print(model.fingerprint, model.max_length, {'torch', 'transformers'} & set(sys.modules))\n"
-        "print(type(model.module).__name__)"
+        "import sys, harness\n"
+        f"result = harness.evaluate({card!r}, **{asked!r})\n"
+        "print(result.run_id, result.metrics['cra.t2t.gold_nll'].value, {'torch', 'transformers'} & set(sys.modules))\n"
+        f"print(type(harness.load_model({card!r}).module).__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = load_model(str(slice_folder / "toy.yaml"))
-    assert done.stdout.splitlines() == [f"{loaded.fingerprint} {loaded.max_length} set()", "OPTForCausalLM"]
+    number = first.metrics["cra.t2t.gold_nll"].value
+    assert done.stdout.splitlines() == [f"{first.run_id} {number} set()", "OPTForCausalLM"]
 
 
 @pytest.fixture
