@@ -112,7 +112,9 @@ def test_settings_of_a_training_are_checked_before_anything_is_trained():
 
 def test_card_corpus_and_settings_reach_the_training(monkeypatch, tmp_path):
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(by_name, "train_model", lambda card, **rest: asked.update(rest, card=card) or "trained")
+    monkeypatch.setattr(
+        "harness.training.train.train_model", lambda card, **rest: asked.update(rest, card=card) or "trained"
+    )
     started: list[Any] = []
     found = train(
         "sutlm-tiny",

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from harness import by_name
 from harness.cli.main import main
 from harness.errors import TrainingError
 from harness.tracking import training as tracking
@@ -51,7 +50,7 @@ def trainings(monkeypatch, tmp_path):
         asked.append((card, rest))
         return Trained(tmp_path / "made", "a" * 64, 4, 9, {}, {}, 1234, 0)
 
-    monkeypatch.setattr(by_name, "train_model", train_model)
+    monkeypatch.setattr("harness.training.train.train_model", train_model)
     return asked
 
 
@@ -86,7 +85,7 @@ def test_a_failed_training_closes_its_run_as_failed(monkeypatch, logger, capsys)
     def diverges(*_, **__):
         raise TrainingError("The loss is not finite.")
 
-    monkeypatch.setattr(by_name, "train_model", diverges)
+    monkeypatch.setattr("harness.training.train.train_model", diverges)
     assert main(["train", "--model", "sutlm-tiny"]) == 1
     assert (logger.closed, capsys.readouterr().err) == (["FAILED"], "harness: The loss is not finite.\n")
 
