@@ -27,6 +27,7 @@ class TestSchema:
         print([os.waitpid(child, 0)[1] for child in children])
     """
 
+    @pytest.mark.slow
     def test_four_processes_at_once_share_a_fresh_store(self, tmp_path):
         (tmp_path / "mlflow.db").touch()  # an empty file is no database yet
         (tmp_path / "mlflow.db.1.part").write_text("left by a process that was killed")
