@@ -327,7 +327,12 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("task", "option", "value"), OPTIONS, ids=[f"{t}.{o}" for t, o, _ in OPTIONS])
+OPTION_CASES = [
+    pytest.param(*case, id=".".join(case[:2]), marks=[] if case[0] == "cra" else [pytest.mark.slow]) for case in OPTIONS
+]
+
+
+@pytest.mark.parametrize(("task", "option", "value"), OPTION_CASES)
 def test_other_options_are_asked_for_anew(world, before, task, option, value):
     assert not questions(world, task, **{option: value}) & before[task]
 
@@ -373,19 +378,21 @@ NOTHING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTHING)
 def test_what_decides_nothing_is_found_again(world, before, name):
     NOTHING[name](world)
     assert questions(world) == before["cra"]
 
 
-@pytest.mark.parametrize("task", ["pelm", "slue_sa"])
+@pytest.mark.parametrize("task", SETTINGS)
 def test_all_that_decides_nothing_together_is_found_again(world, before, task):
     for change in NOTHING.values():
         change(world)
     assert questions(world, task, batch_tokens=64, device="cpu:0", progress=lambda *step: None) == before[task]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "run", [{"batch_tokens": 64}, {"device": "cpu:0"}, {"progress": lambda *step: None}], ids=" ".join
 )
