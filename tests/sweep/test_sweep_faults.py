@@ -23,6 +23,9 @@ from harness.training.train import training_data
 from tests.postgresql import cluster
 from tests.toy_sweep import FREEZE, GO, HELD_AT, frozen, quick_faults, toy_spec, work
 
+# How MLflow uses its libraries: raised when its database classes are first used, here by the tests themselves.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 TRIALS, STEPS = 14, 60
 #: On a busy machine; what is waited for happens within seconds otherwise.
 PATIENCE_S = 240
