@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,8 +93,9 @@ class Crew:
 def survive(toy, storage):
     tracking = quick_faults(storage=storage)
     ensure_schema(tracking)
-    spec = toy_spec(toy, trials=TRIALS, tokens=256 * STEPS)
     folder = toy / ("postgresql" if storage else "sqlite")
+    # A name of its own: both studies log to one tracking store.
+    spec = replace(toy_spec(toy, trials=TRIALS, tokens=256 * STEPS), name=f"toy-{folder.name}")
     sweep = start_sweep(spec, folder, tracking)
     crew = Crew(sweep, storage, tracking)
     try:
