@@ -52,7 +52,8 @@ def original(harness_home, tmp_path_factory):
         shutil.copyfile(demo.audio_path(utterance), folder / utterance.audio)
     write_manifest(folder / "mine.jsonl", chosen)
     shutil.copytree(PACKAGE.parent / "tasks", folder / "copied_tasks", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(PACKAGE.parent / "models" / "sutlm.py", folder / "adapter.py")
+    for name in ("adapter.py", "judge_adapter.py"):
+        shutil.copyfile(PACKAGE.parent / "models" / "sutlm.py", folder / name)
     _train(folder)
     return folder
 
@@ -70,9 +71,8 @@ def _train(folder):
         if number:
             shutil.copytree(folder / "model", folder / name)
             change_weights(folder / name, by=number)
-        (folder / f"{name}.yaml").write_text(
-            yaml.safe_dump({"adapter": f"{folder}/adapter.py:MODEL", "checkpoint": name})
-        )
+        adapter = f"{folder}/{'judge_' if name == 'judge' else ''}adapter.py:MODEL"
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"adapter": adapter, "checkpoint": name}))
 
 
 @pytest.fixture
@@ -221,6 +221,7 @@ FILES = {
     "type": (set_in("model.yaml", "options", "dtype", to="bfloat16"), "cra", "pelm", "slue_sa"),
     "adapter": (append("adapter.py"), "cra", "pelm", "slue_sa"),
     "judge": (lambda folder: change_weights(folder / "judge"), "pelm"),
+    "judge's adapter": (append("judge_adapter.py"), "pelm"),
     "judge's type": (set_in("judge.yaml", "options", "dtype", to="bfloat16"), "pelm"),
     "transcriber": (lambda folder: change_weights(folder / "transcriber"), "pelm", "slue_sa"),
     "task": (append("copied_tasks/pelm.py"), "pelm"),
