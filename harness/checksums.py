@@ -1,6 +1,6 @@
-"""Checksums of what is kept on disk, and what becomes of what no longer has its own.
+"""Checksums of stored files, and what is done with a file that no longer matches its checksum.
 
-A cache that was damaged must not change a number: it is renamed, its user is told once, and its values are computed
+A cache that was damaged must not change a number: it is renamed, one warning says so, and its values are computed
 anew.
 """
 

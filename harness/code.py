@@ -1,4 +1,4 @@
-"""The code that computes a value, as part of the key that the value is kept under."""
+"""The code that computes a value, as part of the key that the value is stored under."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class CheckedDatabase:
             connection.executemany("INSERT OR REPLACE INTO checked VALUES (?, ?, ?)", rows)
 
     def _replace(self, error: Exception) -> None:
-        """Sets the file aside; raises what is no damage."""
+        """Sets a damaged file aside; any other error is raised again."""
         if not is_damage(error):
             raise error
         # Whoever waited for the lock may find that another process has done it: a sound file stays.

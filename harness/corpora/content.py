@@ -1,7 +1,8 @@
 """What audio files hold: the digest of their bytes, and what their headers say of it.
 
-Digests are kept in `$HARNESS_HOME/cache`, and a kept one counts as long as size, times and inode of its file are those
-that it was computed at. So an unchanged split of 12,000 files costs 12,000 looks at the file system, and no reading.
+Digests are cached in `$HARNESS_HOME/cache`; a cached digest is trusted as long as size, times and inode of its file are
+those that it was computed at. So an unchanged split of 12,000 files costs 12,000 looks at the file system, and no
+reading.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def split_digest(
         progress: called with the number of files hashed, where any must be.
 
     Raises:
-        ManifestError: if a file differs from its line in sample rate or length, is no audio, or lies outside `root`.
+        ManifestError: if a file differs from its line in sample rate or length, is not audio, or lies outside `root`.
     """
     check_inside(root, utterances, where)
     paths = [root / u.audio for u in utterances]
@@ -131,21 +132,21 @@ def split_digest(
 
 
 def read_contents(paths: Sequence[Path], *, progress: ProgressCallback | None = None) -> dict[Path, FileContent]:
-    """The content of every file that is there, hashed where no digest is kept that counts."""
+    """The content of every file that is there, hashed where no cached digest can be trusted."""
     stamps = _stamps(paths)
-    kept = _kept(stamps)
-    known = {path: content for path, (stamp, content) in kept.items() if stamp == stamps[path]}
+    cached = _cached(stamps)
+    known = {path: content for path, (stamp, content) in cached.items() if stamp == stamps[path]}
     return known | _hash([path for path in stamps if path not in known], stamps, progress)
 
 
 def read_contents_anew(
     paths: Sequence[Path], *, progress: ProgressCallback | None = None
 ) -> tuple[dict[Path, FileContent], list[Path]]:
-    """The content of every file that is there, all of them hashed, and those that differ from the digest kept."""
+    """The content of every file that is there, all of them hashed, and those that differ from the cached digest."""
     stamps = _stamps(paths)
-    kept = _kept(stamps)
+    cached = _cached(stamps)
     found = _hash(list(stamps), stamps, progress)
-    return found, [path for path, (_, content) in kept.items() if content.sha256 != found[path].sha256]
+    return found, [path for path, (_, content) in cached.items() if content.sha256 != found[path].sha256]
 
 
 def _stamps(paths: Sequence[Path]) -> dict[Path, str]:
@@ -164,7 +165,7 @@ def _database() -> CheckedDatabase:
     return CheckedDatabase(cache_folder() / "content.sqlite3", what="cache of audio digests")
 
 
-def _kept(stamps: Mapping[Path, str]) -> dict[Path, tuple[str, FileContent]]:
+def _cached(stamps: Mapping[Path, str]) -> dict[Path, tuple[str, FileContent]]:
     """Kept digests, with the stamp that each was computed at."""
     keys = {str(path.absolute()): path for path in stamps}
     found = {keys[key]: json.loads(value) for key, value in _database().get(keys).items()}
@@ -174,7 +175,7 @@ def _kept(stamps: Mapping[Path, str]) -> dict[Path, tuple[str, FileContent]]:
 def _hash(
     paths: Sequence[Path], stamps: Mapping[Path, str], progress: ProgressCallback | None
 ) -> dict[Path, FileContent]:
-    """Contents computed now, and kept."""
+    """Contents computed now, and cached."""
     found: dict[Path, FileContent] = {}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), _BATCH):

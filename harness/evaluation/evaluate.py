@@ -8,10 +8,10 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harness.code import versions_of
 from harness.config import build, digest, plain
 from harness.corpora.corpus import Corpus, open_corpus
 from harness.engine.distributed import ALONE, Processes
@@ -322,13 +322,7 @@ def _check_failures(name: str, items: Sequence[Item], scored: Sequence[Item]) ->
 
 def versions() -> dict[str, str]:
     """Versions of Python, the harness and the packages that can change a number."""
-    found = {"python": platform.python_version(), "harness": __version__}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    return {"python": platform.python_version(), "harness": __version__, **versions_of(_PACKAGES)}
 
 
 def git_revision() -> str | None:

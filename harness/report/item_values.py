@@ -21,7 +21,7 @@ def item_values(result: RunResult, tasks: Mapping[str, AnyTask]) -> dict[str, It
 
 
 def linearized_values(result: RunResult, tasks: Mapping[str, AnyTask]) -> dict[str, ItemValues]:
-    """The same of metrics that are no means over items: values that average to them and spread as they do."""
+    """The same of metrics that are not means over items: values that average to them and spread as they do."""
     return _values(result, tasks, lambda task: task.linearized if isinstance(task, LinearizedMetrics) else None)
 
 

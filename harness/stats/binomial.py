@@ -64,7 +64,7 @@ def nearness_of_items(values: Floats, support: Bounds) -> float:
 
 
 def nearness(value: float, support: Bounds, n: float) -> float:
-    """The same of a statistic of `n` effective items that is no mean: 1 where a share is up to 5 items away."""
+    """The same of a statistic of `n` effective items that is not a mean: 1 where a share is up to 5 items away."""
     away = min(value - support[0], support[1] - value) / (support[1] - support[0])
     return _falling(away * n, _ITEMS_AWAY)
 

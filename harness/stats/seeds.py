@@ -222,7 +222,7 @@ def _joined(arms: Sequence[Arm], combine: Callable[..., Floats]) -> Statistic:
 def pseudo_values(counts: Floats, statistic: Statistic) -> Floats:
     """Values of items (n, S) whose mean over items is each seed's score, and whose spread is that of the score.
 
-    Score + n · influence: with them, a score that is no mean is compared item by item as a mean would be.
+    Score + n · influence: with them, a score that is not a mean is compared item by item as a mean would be.
 
     Args:
         counts: (n, S, m), as `Arm.counts`.
